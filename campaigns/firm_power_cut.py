@@ -29,7 +29,7 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
-from campaigns.firm_kit import Firm, a_firm, a_folder, chosen, report
+from campaigns.firm_kit import SHM, Firm, a_firm, a_folder, chosen, report
 from campaigns.firm_truth import say
 
 DESKS: Final = ("a", "b", "c")
@@ -38,7 +38,6 @@ SIZE_MIB: Final = 384
 EXT4_IOC_SHUTDOWN: Final = 0x8004587D
 NO_FLUSH: Final = 2
 BETWEEN_S: Final = 4.0
-SHM: Final = Path("/dev/shm")  # noqa: S108 - syncs cost nothing there
 CUT_NODES: Final[Mapping[str, int]] = {"desk": 0, "one": 1, "two": 2, "all": NODES}
 MODES: Final = (*CUT_NODES, "default")
 

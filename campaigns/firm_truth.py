@@ -31,7 +31,7 @@ REPEATS_MOST: Final = 2 * (UNSAVED_MOST + BATCH_MOST)
 TYPES: Final = ("campaign_deal", "campaign_urgent")
 SHOWN: Final = 3
 AUDIT_S: Final = 120.0
-HEARD_NS: Final = 1_000_000_000
+HEARD_NS: Final = 5_000_000_000
 """Within this time a kill switch is heard where nothing is wrong, however busy the machine is."""
 
 Rows = list[tuple[str, bytes]]
@@ -222,12 +222,14 @@ class Judge:
         for key, (thrower, at_ns) in thrown.items():
             for desk, stretches in whole.items():
                 for one in stretches:
-                    if desk != thrower and one.from_ns <= at_ns and at_ns + HEARD_NS <= one.upto_ns:
-                        heard_ns = one.heard.get(key, 0)
-                        late_ns.append(heard_ns - at_ns if heard_ns else HEARD_NS + 1)
-                        if late_ns[-1] > HEARD_NS:
-                            when = f"{late_ns[-1] / 1e6:.0f} ms later" if heard_ns else "never"
-                            self.found.append(f"{desk} heard {key[0]} of {thrower} {when} ({key[1]})")
+                    if desk == thrower or not one.from_ns <= at_ns <= one.upto_ns:
+                        continue
+                    took_ns = one.heard.get(key, 0) - at_ns
+                    if 0 <= took_ns <= one.upto_ns - at_ns:
+                        late_ns.append(took_ns)
+                    if at_ns + HEARD_NS <= one.upto_ns and not 0 <= took_ns <= HEARD_NS:
+                        when = "never" if took_ns < 0 else f"{took_ns / 1e6:.0f} ms later"
+                        self.found.append(f"{desk} heard {key[0]} of {thrower} {when} ({key[1]})")
         self.counts["kill switches"] = len(late_ns)
         if late_ns:
             late_ns.sort()

@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("build>=1.2", "twine>=6", "hatchling>=1.27")
-EXTRAS: Final = ("arrow", "cli", "page", "speed")
+EXTRAS: Final = ("arrow", "cli", "nats", "page", "speed")
 IN_WHEEL: Final = (
     "openoutcry/py.typed",
     "openoutcry/version.py",
@@ -131,7 +131,8 @@ def check_sdist(sdist: Path, folder: Path) -> Path:
 def collect(wheel: Path, folder: Path) -> Path:
     """Return a folder with the wheel and those of everything that it needs, extras included."""
     needed = f"openoutcry[{','.join(EXTRAS)}] @ {wheel.as_uri()}"
-    run(Path(sys.executable), "-m", "pip", "download", "-q", "--only-binary=:all:", "--dest", folder, needed)
+    pip = (Path(sys.executable), "-m", "pip")
+    run(*pip, "wheel", "-q", "--prefer-binary", "--wheel-dir", folder, needed)  # nkeys comes as a sdist alone
     return folder
 
 

@@ -112,9 +112,9 @@ UNREACHED: dict[str, tuple[list[str], int]] = {
     "firm status": (NO_SERVER, 3),
     "firm lag": (NO_SERVER, 3),
     "firm doctor": (NO_SERVER, 1),
-    "firm trim": ([*NO_SERVER, "--yes"], 2),
-    "firm drop": (["street", *NO_SERVER, "--yes"], 2),
-    "firm release": ([*NO_SERVER, "--at", "firm.db", "--reason", "reviewed", "--yes"], 2),
+    "firm trim": ([*NO_SERVER, "--yes"], 3),
+    "firm drop": (["street", *NO_SERVER, "--yes"], 3),
+    "firm release": ([*NO_SERVER, "--at", "firm.db", "--reason", "reviewed", "--yes"], 3),
 }
 """What asks servers, of which there are none here, and what it ends with then."""
 if not HAS_NATS:

@@ -315,3 +315,55 @@ def test_an_empty_journal_of_a_new_desk_is_one(tmp_path):
     SqliteJournal(path).close()
     (one,) = desks(path)
     assert (one.own, one.imported, one.head) == (None, {}, 0)
+
+
+# -- settings that were changed -----------------------------------------------------------------------
+
+
+def an_era(**fields) -> dict:
+    plain = {"exports": ["*"], "keep": [], "imports": ["*"], "ends": {}, "head": 0, "reached": {}}
+    return {**plain, **fields}
+
+
+def test_what_was_made_before_its_type_was_imported_is_not_missing(floor, tmp_path):
+    era = an_era(imports=["order"], reached={"floor:normal": 3, "floor:high": 3})
+    street = DeskJournal(tmp_path, "street", eras=[era])
+    events = [event("o-1"), event("n-1", "note"), event("o-2"), event("n-2", "note"), event("o-3")]
+    floor.make(*events)
+    street.take(floor, events[0], *events[3:])
+    pair = audited(floor, street)
+    assert kinds(pair) == [("missing", "o-2")]
+    assert (pair.same, pair.former) == (3, 1)
+
+
+def test_what_was_made_before_its_type_was_exported_is_not_missing(street, tmp_path):
+    era = an_era(exports=["order"], ends={"normal": 2, "high": 2}, head=4)
+    floor = DeskJournal(tmp_path, "floor", eras=[era])
+    events = [event(f"{kind[0]}-{i}", kind) for i in range(3) for kind in ("order", "note")]
+    floor.make(*events)
+    street.take(floor, events[0], *events[2:])  # the note from between: it may have come, or not
+    pair = audited(floor, street)
+    assert pair.is_clean, pair
+    assert (pair.same, pair.former) == (5, 1)
+
+
+def test_what_was_imported_before_its_type_was_taken_from_the_settings_is_no_stranger(floor, tmp_path):
+    street = DeskJournal(tmp_path, "street", imports=["order"])
+    events = [event("n-1", "note"), event("o-1"), event("n-2", "note")]
+    floor.make(*events)
+    street.take(floor, *events[:2])
+    pair = audited(floor, street)
+    assert (pair.is_clean, pair.same, pair.former) == (True, 2, 0)
+
+
+def test_what_was_made_before_the_link_is_not_missing(street, tmp_path):
+    floor = DeskJournal(tmp_path, "floor", says_so=False)
+    runs = dict.fromkeys(("high", "normal"), f"{floor.origin}:0:2:0:{10**18}:{10**18}")
+    own = {"firm": "alpha", "desk": "floor", "exports": ["*"], "keep": [], "imports": [], "runs": runs}
+    floor.journal.write([], Changes(snapshots=[state("(link)", own)]))
+    events = [event(f"e-{i}") for i in range(4)]
+    floor.make(*events)
+    street.take(floor, events[2])
+    pair = audited(floor, street)
+    assert kinds(pair) == [("missing", "e-3")]
+    assert pair.former == 2

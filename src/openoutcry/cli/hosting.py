@@ -18,7 +18,7 @@ from openoutcry.cli.mistakes import Mistake, without_our_frames
 from openoutcry.cli.unawaited import Failures
 from openoutcry.config import BusConfig
 from openoutcry.core.ledger import Ledger
-from openoutcry.errors import BusClosed, JournalError
+from openoutcry.errors import BusClosed, JournalError, SeatLost
 from openoutcry.runtime.api.until_signal import StopRequest, first_of, stop_signals
 
 log = logging.getLogger("openoutcry")
@@ -125,7 +125,7 @@ class Host:
             await self._until_it_ends(ends, task)
         why = self._reason(task)
         self._report()
-        problem = await self._end(task) or problem
+        problem = await self._end(task) or problem or self._seat_lost
         elapsed_s = 0.0 if self._started_s is None else time.monotonic() - self._started_s
         await self._leave_no_task(task)
         self._report()
@@ -155,9 +155,12 @@ class Host:
         return None
 
     async def _until_it_ends(self, ends: list[Any], task: "asyncio.Task[None]") -> None:
-        """Wait for a signal, a failure, the end of the main program if there is one, or that of the bus."""
+        """Wait for a signal, a failure, the end of the main program if there is one, or that of the bus.
+
+        A bus whose desk another process has must end.
+        """
         program = self._program
-        while program.bus is not None and program.bus.is_running:
+        while program.bus is not None and program.bus.is_running and self._seat_lost is None:
             try:
                 async with asyncio.timeout(_LOOK_S):
                     await first_of(*ends, *([task] if program.has_main else []))
@@ -220,7 +223,18 @@ class Host:
 
     @property
     def _error(self) -> BaseException | None:
-        return self._program.error or self._failures.first
+        return self._program_error or self._failures.first
+
+    @property
+    def _program_error(self) -> BaseException | None:
+        """What the program raised, unless it is no more than what happens to any that has lost its desk."""
+        error = self._program.error
+        return None if isinstance(error, SeatLost) and self._seat_lost is not None else error
+
+    @property
+    def _seat_lost(self) -> SeatLost | None:
+        bus = self._program.bus
+        return None if bus is None else bus.admin.seat_lost
 
     def _reason(self, task: "asyncio.Task[None]") -> str:
         """Return why the run ends. That a bus which the app has stopped takes nothing more is no failure."""
@@ -233,13 +247,15 @@ class Host:
             return "the app exited"
         if self._error is not None:
             return "the app failed"
+        if self._seat_lost is not None:
+            return "another process holds its desk"
         if self._request.signal is not None:
             return f"stopped by {self._request.signal.name}"
         return "the app ended" if program.has_main and task.done() else "the app stopped its bus"
 
     def _report(self) -> None:
         """Log what the program raised, as soon as it is known: the drain takes a while."""
-        error = self._program.error
+        error = self._program_error
         if error is None or error is self._reported:
             return
         self._reported = error

@@ -78,7 +78,8 @@ def run(
     Ctrl-C or SIGTERM stops the firm: nothing new is admitted, and what is queued is handled until the drain
     time-out. A second one ends it at once.
 
-    Exit codes: 0 ended or stopped, everything handled. 1 the app failed, or the ledger does not balance.
+    Exit codes: 0 ended or stopped, everything handled. 1 the app failed, the ledger does not balance, or
+    another process has taken the desk over that the firm is.
     2 a mistake in the command. 3 events were still waiting at the drain time-out. 130 or 143 ended at once by
     a second Ctrl-C or SIGTERM. What the app gives to sys.exit goes before these.
     """  # noqa: D301 - the backspace keeps click from wrapping the paragraph

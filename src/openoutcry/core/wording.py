@@ -11,6 +11,7 @@ _COARSE_UNITS = (
     (1_000_000, "ms", 10),
 )
 """A unit is taken from so many of it on: what is shorter than 10 ms stays as exact as it is."""
+LEAST_PERCENT = 0.01
 _NS_PER_DAY = 86_400_000_000_000
 
 
@@ -34,6 +35,8 @@ def rounded(duration_ns: int) -> str:
 def share(part: int, whole: int) -> str:
     """Return a share in words: 96 %, or 0.4 % where less than one."""
     percent = 100 * part / max(part, whole, 1)
+    if 0 < percent < LEAST_PERCENT:
+        return f"under {LEAST_PERCENT} %"
     return f"{percent:.0f} %" if percent >= 1 else f"{percent:.2g} %"
 
 

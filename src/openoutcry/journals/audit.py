@@ -67,6 +67,8 @@ class Pair(msgspec.Struct, kw_only=True):
     """Exported events that are not imported yet."""
     retired: int = 0
     """Events that only one journal has, because the other one keeps them no longer."""
+    former: int = 0
+    """Events that are of types which are exported and imported now, and were not when these were made."""
     ahead: int = 0
     """Kill switches that the exporting journal lacks: they are handed on before they are written."""
     other_journal: str = ""
@@ -220,13 +222,17 @@ class Audit:
                 if desk_of(entry) is not None or entry.lane not in self._lanes:
                     continue
                 head = head_of(entry)
-                if not (self._maker.gives(entry, head) and self._taker.takes(entry, head)):
+                if not (self._maker.gave(entry, head) and self._taker.took(entry, head, self._maker.name)):
+                    self._pair.former += self._is_wanted_now(entry, head)
                     continue
                 if self._waits(entry.lane, entry.position) and self._is_nowhere(entry.lane, head):
                     self._pair.waiting += 1
                     continue
                 self._lanes[entry.lane].made.add(_item(entry, head))
             yield True
+
+    def _is_wanted_now(self, entry: Stored, head: Header) -> bool:
+        return self._maker.gives(entry, head) and self._taker.takes(entry, head)
 
     def _found_pages(self) -> Iterator[bool]:
         """Read what the importing journal has of that desk, a page at a time."""
@@ -290,6 +296,8 @@ class Audit:
                 self._tell("refused" if made.event_id in refused else "missing", name, made, None)
 
     def _judge_strangers(self) -> None:
+        """Judge what was imported and not to be exported: made there all the same, retired, or foreign."""
+        self._pair_strangers()
         for name, lane in self._lanes.items():
             first_same = self._first_same[name][1]
             for found in lane.found.lonely.values():
@@ -299,6 +307,24 @@ class Audit:
                     self._pair.ahead += 1
                 else:
                     self._tell("stranger", name, None, found)
+
+    def _pair_strangers(self) -> None:
+        """Look for strangers among what the desk has made and, by its settings, need not have exported."""
+        if not any(lane.found.lonely for lane in self._lanes.values()):
+            return
+        for page in pages(self._made):
+            for entry in page:
+                lane = None if desk_of(entry) is not None else self._lanes.get(entry.lane)
+                if lane is None or not lane.found.lonely:
+                    continue
+                head = head_of(entry)
+                found = lane.found.lonely.pop(head.event_id or "", None)
+                if found is not None and found.digest != _item(entry, head).digest:
+                    self._tell("different", entry.lane, _item(entry, head), found)
+                elif found is not None:
+                    self._pair.same += 1
+                if found is not None:
+                    self._pair.former -= self._is_wanted_now(entry, head)
 
     def _tell(self, kind: Kind, lane: str, made: _Item | None, found: _Item | None) -> None:
         pair, one = self._pair, made or found

@@ -7,6 +7,7 @@ from typing import Final
 import msgspec
 
 from openoutcry.core.cursors import LINK
+from openoutcry.core.runs import Run
 from openoutcry.errors import ConfigError, OpenOutcryError
 from openoutcry.events.records import RECORDS
 from openoutcry.journals.reading import JournalReader
@@ -17,6 +18,23 @@ _EVERYTHING: Final = "*"
 _CONTROL: Final = "control"
 LOG_OF: Final[dict[str, LogName]] = {"control": "high", "high": "high", "normal": "normal"}
 """In which log the entries of a lane travel."""
+
+
+class Era(msgspec.Struct, frozen=True, kw_only=True):
+    """What a desk exported and imported before its settings were changed."""
+
+    exports: tuple[str, ...] = (_EVERYTHING,)
+    """As in `Own`."""
+    keep: tuple[str, ...] = ()
+    """As in `Own`."""
+    imports: tuple[str, ...] = ()
+    """As in `Own`."""
+    ends: dict[str, int] = {}
+    """Up to which position each log had its exports at least,"""
+    head: int = 0
+    """and at most."""
+    reached: dict[str, int] = {}
+    """Up to which position of another desk's journal it had imported, by `desk:log`."""
 
 
 class Own(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +50,10 @@ class Own(msgspec.Struct, frozen=True, kw_only=True):
     """but for these."""
     imports: tuple[str, ...] = ()
     """Which types it imports."""
+    runs: dict[str, str] = {}
+    """The names of the runs in which it exports, by log."""
+    eras: tuple[Era, ...] = ()
+    """What it exported and imported before, the oldest first."""
 
 
 class Come(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,6 +63,8 @@ class Come(msgspec.Struct, frozen=True, kw_only=True):
     """The run of that desk's positions: the `origin` of its journal, and after a colon which run of it."""
     position: int = 0
     """The position of that journal up to which it is imported."""
+    begins: int = 0
+    """What is up to here was gone from the log when it began to import."""
 
     @property
     def origin(self) -> str:
@@ -67,20 +91,52 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
     """How far it has imported, by desk and log."""
 
     def gives(self, entry: Stored, head: Header) -> bool:
-        """Return True if the desk exports an entry that it has made; answers to rounds always."""
-        own = self.own or Own()
-        if _votes(entry):
-            return True
-        if head.event_type in RECORDS or head.source_agent == LINK:
+        """Return True if the desk exports such an entry that it has made; answers to rounds always."""
+        return _gives(self.own or Own(), entry, head)
+
+    def gave(self, entry: Stored, head: Header) -> bool:
+        """Return True if it was to export this entry, by the settings of the time.
+
+        Where it is not known which ones held, all that may have held must say so.
+        """
+        own, log, position = self.own or Own(), LOG_OF[entry.lane], entry.position
+        run = Run.read(own.runs.get(log, ""))
+        if run is not None and run.origin == self.origin and position <= run.begins:
             return False
-        return (
-            entry.lane == _CONTROL or takes(own.exports, head.event_type)
-        ) and head.event_type not in own.keep
+        for era in own.eras:
+            if position <= era.head and not _gives(era, entry, head):
+                return False
+            if position <= era.ends.get(log, 0):
+                return True
+        return _gives(own, entry, head)
 
     def takes(self, entry: Stored, head: Header) -> bool:
         """Return True if the desk imports such an entry: kill switches, and answers to rounds, always."""
-        own = self.own
-        return own is None or _votes(entry) or entry.lane == _CONTROL or takes(own.imports, head.event_type)
+        return self.own is None or _takes(self.own, entry, head)
+
+    def took(self, entry: Stored, head: Header, maker: str) -> bool:
+        """Return True if it was to import this entry of another desk, by the settings of the time."""
+        if self.own is None:
+            return True
+        log, position = LOG_OF[entry.lane], entry.position
+        come = self.imported.get(maker, {}).get(log)
+        if come is not None and position <= come.begins:
+            return False
+        eras = (era for era in self.own.eras if position <= era.reached.get(f"{maker}:{log}", 0))
+        return _takes(next(eras, self.own), entry, head)
+
+
+def _gives(settings: Own | Era, entry: Stored, head: Header) -> bool:
+    if _votes(entry):
+        return True
+    if head.event_type in RECORDS or head.source_agent == LINK:
+        return False
+    is_exported = entry.lane == _CONTROL or takes(settings.exports, head.event_type)
+    return is_exported and head.event_type not in settings.keep
+
+
+def _takes(settings: Own | Era, entry: Stored, head: Header) -> bool:
+    return _votes(entry) or entry.lane == _CONTROL or takes(settings.imports, head.event_type)
 
 
 def _votes(entry: Stored) -> bool:

@@ -7,7 +7,9 @@
                └── carry handles quote ── dead letter            (a span with an error)
 
 All ids are derived, so that the same journal gives the same spans in any process and at any time: the trace's
-id from the correlation id, a span's id from the event's id and the subscription's name. Times are those at
+id from the correlation id, a span's id from the event's id and the subscription's name. So the journals of
+several desks give one trace together: the desk that has made an event gives its span, each desk those of what
+it does with it. Times are those at
 which events were admitted: a handling begins with the admission of what it handles and ends with that of the
 last event that it has published, or with its dead letter.
 """
@@ -177,11 +179,15 @@ class _Chain:
         self._handlers = handlers
         self._known = known
         self._steps: dict[str, Step] = {}
+        self._imported: dict[str, Step] = {}
         self._failed: dict[str, Step] = {}
         self._makers: dict[str, str] = {}
         self._handlings: dict[tuple[str, str], _Handling] = {}
 
     def publish(self, step: Step) -> None:
+        if step.desk:
+            self._imported[step.event_id] = step
+            return
         self._steps[step.event_id] = step
         if step.cause is None:
             return
@@ -206,7 +212,10 @@ class _Chain:
         return self._handlings.setdefault((event_id, name), fresh)
 
     def _find(self, event_id: str) -> Step | None:
-        return self._steps.get(event_id) or self._failed.get(event_id) or self._known.step(event_id)
+        for steps in (self._steps, self._imported, self._failed):
+            if event_id in steps:
+                return steps[event_id]
+        return self._known.step(event_id)
 
     def _is_from_elsewhere(self, step: Step) -> bool:
         """Return True if the cause of an event belongs to another chain: the publisher has named one."""
@@ -322,6 +331,7 @@ def _attributes(step: Step) -> dict[str, Any]:
         "openoutcry.round_id": _text(step.round_id or ""),
         "openoutcry.lane": step.lane,
         "openoutcry.position": step.position,
+        "openoutcry.made_by_desk": _text(step.desk),
         "openoutcry.begin": "admission",
     }
     return {name: value for name, value in found.items() if value != ""}

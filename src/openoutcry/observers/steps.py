@@ -19,7 +19,10 @@ _EVERY_CLASS, _IN_PART = "class object", "(in part)"  # as in `CursorState.takes
 
 
 class Step(msgspec.Struct, frozen=True, gc=False):
-    """What is kept of an event until its chain is complete. Its links are ids of the signals behind it."""
+    """What is kept of an event until its chain is complete. Its links are ids of the signals behind it.
+
+    `desk` is the other desk that has made it; empty for this journal's own.
+    """
 
     position: int
     event_id: str
@@ -32,6 +35,7 @@ class Step(msgspec.Struct, frozen=True, gc=False):
     lane: str
     wall_ns: int
     signals: tuple[str, ...] = ()
+    desk: str = ""
 
 
 class _Signals(msgspec.Struct, gc=False):
@@ -67,6 +71,7 @@ def step_of(entry: Stored) -> Step:
         entry.lane,
         entry.wall_ns,
         signals,
+        "" if entry.header is None else entry.header.desk or "",
     )
 
 

@@ -31,7 +31,8 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         after: The position of that journal behind which it begins.
         upto: The position at which it ends. What lies between and is not in it is not exported.
         positions: The entries' positions, ascending.
-        entries: The entries, byte for byte as the journal has them.
+        entries: The entries, byte for byte as the journal has them. In a group that is appended they may be
+            `Stored`, as a journal gives them; a group that is read has entries.
         place: Where it stands in the log: 1 or more, ascending, with gaps. 0 until the engine has said so.
 
     """
@@ -128,7 +129,7 @@ class Seat(msgspec.Struct, frozen=True, kw_only=True):
         desk: The desk.
         holder: The process that holds it, by a name of its own; empty if nobody does.
         host: On which host it runs.
-        process: A name by which that host can tell whether it still runs; empty if there is none.
+        process: A name by which that host knows if it still runs; empty if there is none.
         journal: The `origin` of its journal.
         file: A name for the journal's file, which is another one after a start of the host; empty if there
             is none.

@@ -1,5 +1,6 @@
 """Two desks as `openoutcry run --config` runs them, with a real server: seen by the commands, killed, audited."""
 
+import asyncio
 import json
 import os
 import signal
@@ -13,12 +14,14 @@ from typing import Any
 
 import pytest
 from click.testing import CliRunner
-from nats_kit import a_firm
+from nats_kit import a_firm, a_link, opened
 from process_kit import ROOT
 from tests.cli.firm.firm_kit import call
 
 from openoutcry.cli import main
+from openoutcry.config import load_link
 from openoutcry.links.nats.servers import Servers
+from openoutcry.ports import Seat
 
 APP = """
 from openoutcry import FillEvent, OrderEvent
@@ -71,11 +74,16 @@ def firm(one_node: Servers, tmp_path: Path) -> Path:
 
 
 @contextmanager
-def running(folder: Path, desk: str) -> Iterator["subprocess.Popen[str]"]:
+def running(folder: Path, desk: str, stderr: int | None = None) -> Iterator["subprocess.Popen[str]"]:
     words = [sys.executable, "-m", "openoutcry", "run", f"twodesks:{desk}", "--config", f"{desk}.toml"]
     path = os.pathsep.join([str(ROOT / "src"), os.environ.get("PYTHONPATH", "")])
     process: subprocess.Popen[str] = subprocess.Popen(
-        words, cwd=folder, env={**os.environ, "PYTHONPATH": path}, stdout=subprocess.PIPE, text=True
+        words,
+        cwd=folder,
+        env={**os.environ, "PYTHONPATH": path},
+        stdout=subprocess.PIPE,
+        stderr=stderr,
+        text=True,
     )
     try:
         assert process.stdout is not None
@@ -107,6 +115,22 @@ def audit(folder: Path) -> list[dict[str, Any]]:
 
 def whole(rows: list[dict[str, Any]]) -> bool:
     return len(rows) == 2 and all(row["same"] == 20 and not row["waiting"] for row in rows)
+
+
+def test_a_desk_that_another_process_takes_over_ends_by_itself(firm, one_node):
+    with running(firm, "street", stderr=subprocess.PIPE) as street:
+        name = load_link(firm / "street.toml", "x").firm
+
+        async def take_over() -> None:
+            async with opened(a_link(one_node, name, "thief")) as (transport,):
+                (seen,) = await transport.seats()
+                await transport.claim(Seat(desk="street", holder="another", lease_s=3_600), seen)
+
+        asyncio.run(take_over())
+        _, said = street.communicate(timeout=LONG_S)
+        assert street.returncode == 1, said
+        assert said.splitlines()[-1].startswith("Error: SeatLost: another process holds desk 'street'")
+        assert "Traceback" not in said
 
 
 def test_desks_of_settings_files_are_seen_killed_and_audited(firm):

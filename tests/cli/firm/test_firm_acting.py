@@ -201,3 +201,19 @@ def test_release_asks_where_it_is_to_be_done(firm):
     result = call("release", *reach(firm), "--reason", "reviewed", "--yes")
     assert result.exit_code == 2
     assert "--at JOURNAL" in result.stderr
+
+
+@pytest.mark.parametrize(
+    "words", [["trim"], ["drop", "street"], ["release", "--at", "x.db", "--reason", "r"]]
+)
+def test_servers_that_do_not_answer_end_it_with_3(words, monkeypatch):
+    monkeypatch.setattr("openoutcry.cli.firm.engine.OPEN_S", 0.3)
+    result = call(*words, "--yes", "--firm", "alpha", "--server", "nats://127.0.0.1:9")
+    assert result.exit_code == 3
+    assert result.stderr.startswith("Error: no server answers at nats://127.0.0.1:9")
+
+
+def test_trim_says_that_there_is_no_such_firm(one_node):
+    result = call("trim", "--yes", "--firm", "nobodys", "--server", one_node.urls[0])
+    assert result.exit_code == 2
+    assert "the firm nobodys has no desk here" in result.stderr

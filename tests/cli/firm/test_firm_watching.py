@@ -1,10 +1,12 @@
 """`openoutcry firm status`, `lag` and `doctor` on a real server: what they say of desks that are well or not."""
 
 import json
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 from nats_kit import a_firm, a_link
 from tests.cli.firm.firm_kit import ToyFirm, call
@@ -114,7 +116,37 @@ def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_servers_that_do_not_answer_end_it_with_3(verb):
     result = call(verb, "--firm", "alpha", "--server", NOWHERE)
     assert result.exit_code == 3
-    assert f"no server answers ({NOWHERE})" in result.stderr
+    assert f"no server answers at {NOWHERE}" in result.stderr
+
+
+@pytest.mark.usefixtures("impatient")
+def test_status_as_json_is_one_object_also_where_no_server_answers():
+    result = call("status", "--firm", "alpha", "--server", NOWHERE, "--json")
+    assert result.exit_code == 3
+    found = json.loads(result.stdout)
+    assert (found["word"], found["engine"], found["desks"]) == ("stalled", None, [])
+
+
+@pytest.mark.parametrize("verb", ["status", "lag"])
+def test_a_firm_that_nobody_knows_is_not_called_up(one_node, verb):
+    result = call(verb, "--firm", "nobodys", "--server", one_node.urls[0], "--listen", "0.1")
+    assert result.exit_code == 1
+    assert "the firm nobodys has no desk here" in result.output
+
+
+def test_what_is_exported_while_it_listens_is_not_behind(firm):
+    exported = threading.Timer(0.3, lambda: firm.do(firm.desks["floor"].export("normal", "e-4")))
+    exported.start()
+    result = call("lag", *reach(firm)[:-1], "1.5")
+    exported.join()
+    assert result.exit_code == 0, result.output
+
+
+def test_a_holder_is_shown_by_its_process(firm):
+    street = firm.desks["street"]
+    seat = msgspec.structs.replace(street.seat, holder="4711.20dba153.bcb965cffc25ceaf-001")
+    firm.do(street.transport.claim(seat, firm.do(street.transport.seats())[-1]))
+    assert "pid 4711 on h1" in call("status", *reach(firm)).stdout
 
 
 def test_a_settings_file_says_where_the_servers_are(firm, tmp_path: Path):
@@ -205,4 +237,5 @@ def test_doctor_fails_where_no_server_answers():
 def test_doctor_says_that_no_desk_has_started_yet(one_node):
     found = findings("--firm", a_firm(), "--server", one_node.urls[0], "--listen", "0.1")
     assert found["logs"][0] == "note"
-    assert found["desks"] == ("note", "no desk has a seat, and none is heard")
+    assert found["desks"][0] == "note"
+    assert "has no desk here: none has a seat, and none is heard" in found["desks"][1]

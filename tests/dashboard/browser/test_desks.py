@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from browser_kit import SIZES, PageProcess, Process, expect, needs_browser
 from small_firm import HOSTILE
-from two_desks import CUT, JOURNAL
+from two_desks import AWAY, CUT, JOURNAL, SILENT, WORDS
 
 pytestmark = needs_browser
 PROGRAM = Path(__file__).parents[1] / "two_desks.py"
@@ -39,9 +39,13 @@ def test_the_other_desks_are_shown_and_nothing_scrolls_sideways(size, scheme, de
     page = tab.log_in(desks_page.look)
     tab.go("Desks")
     rows = page.get_by_role("table", name="Other desks").locator("tbody tr")
-    expect(rows).to_have_count(2)
-    expect(rows.filter(has_text="street")).to_contain_text("up")
-    expect(rows.filter(has_text="evil")).to_contain_text("behind")
+    expect(rows).to_have_count(4 + len(WORDS))
+    said = {word: word for word in WORDS} | {"street": "up", "evil": "behind", SILENT: "silent", AWAY: "away"}
+    for name, word in said.items():
+        row = rows.filter(has=page.get_by_text(name, exact=True).and_(page.locator("b *, b")))
+        link = row.locator("td").nth(1)
+        expect(link).to_contain_text(word)
+        assert link.evaluate("cell => cell.scrollWidth <= cell.clientWidth"), f"{word} is cut short"
     expect(page.get_by_role("table", name="Logs").locator("tbody tr")).to_have_count(2)
     expect(page.get_by_label("This desk")).to_contain_text("floor of alpha")
     tab.assert_nothing_scrolls_sideways()

@@ -106,7 +106,7 @@ def test_a_firm_that_gives_an_order_a_new_id_each_time_is_found_out(tmp_path, mo
     )
     outcome = run(tmp_path, (Kill("accepted", 12),), days=20)
     assert not outcome.same
-    assert "fills at the broker" in verdict(outcome)
+    assert "fills at broker" in verdict(outcome)
 
 
 def test_a_firm_that_ends_by_itself_before_its_time_is_a_failure_that_says_where_to_look(

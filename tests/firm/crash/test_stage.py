@@ -1,4 +1,5 @@
 import io
+from dataclasses import replace
 
 from rich.console import Console
 
@@ -60,6 +61,32 @@ def test_the_timeline_has_a_cross_where_the_firm_died(monkeypatch):
     assert "4,321 events in saved states" in alive
     stage.ends("all is well")
     assert "✓ A firm  all is well" in drawn(stage)
+
+
+def test_on_a_small_terminal_the_newest_deaths_are_shown_and_how_many_there_were_before(monkeypatch):
+    stage = RichStage(100)
+    monkeypatch.setattr(stage, "_show", lambda: None)
+    monkeypatch.setattr(stage, "_height", lambda: 9)
+    stage.begins("A firm")
+    for number in range(1, 6):
+        stage.died(replace(DEATH, number=number, what=f"order {number}"))
+        stage.back(BACK)
+    lines = drawn(stage).splitlines()
+    assert len(lines) <= 9
+    assert "✕ 4 before" in lines[3]
+    assert "order 5" in lines[4]
+    assert "back after 0.69 s" in lines[6]
+
+
+def test_who_comes_back_after_two_deaths_in_a_row_comes_back_after_the_second(monkeypatch):
+    stage = RichStage(100)
+    monkeypatch.setattr(stage, "_show", lambda: None)
+    stage.begins("A firm")
+    for what in ("order 1", "order 2"):
+        stage.died(replace(DEATH, what=what))
+    stage.back(BACK)
+    told = drawn(stage)
+    assert told.index("order 2") < told.index("back after 0.69 s")
 
 
 def test_the_timeline_is_drawn_on_a_terminal(capsys):

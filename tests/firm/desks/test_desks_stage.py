@@ -36,24 +36,29 @@ def test_plain_lines_name_the_desk_that_died_and_the_node():
     assert f"KILLED street: {PLACES['asked']}: buy 5 AAPL" in told
     assert "orders in flight: 1 with the broker" in told
     assert "back after 0.69 s" in told
-    assert "KILLED node: gone for 1.2 s; what the desks made waited in their journals" in told
+    assert "KILLED node: gone for 1.2 s; meanwhile journals keep what waits" in told
 
 
 def test_each_desk_and_the_node_have_a_lamp_that_goes_out_and_on_again(monkeypatch):
     stage = RichDesks(100)
     monkeypatch.setattr(stage, "_show", lambda: None)
     stage.begins("Three desks")
-    for who in (*DESKS, NODE):
+    assert "○" not in drawn(stage), "nothing of the desks before they are there"
+    stage.desk_is(NODE, up=True, made=0)
+    assert drawn(stage).count("○") == len(DESKS)
+    for who in reversed(list(DESKS)):
         stage.desk_is(who, up=True, made=1_234)
     stage.day(DAY)
     text = drawn(stage)
-    assert "dead" not in text
+    assert "killed" not in text
     assert text.count("●") == 1 + len(DESKS) + 1
-    assert text.count("1,234 events") == len(DESKS) + 1
+    assert text.count("1,234 events") == len(DESKS)
+    places = [text.index(f"● {who}") for who in (*DESKS, NODE)]
+    assert places == sorted(places), "in the same order, whoever was there first"
     stage.desk_is(STREET, up=False, made=0)
     stage.died(OF_STREET)
     assert "✕ street" in drawn(stage)
-    assert "dead" in drawn(stage)
+    assert "killed" in drawn(stage)
     stage.desk_is(STREET, up=True, made=1_300)
     stage.back(BACK)
     assert "● street" in drawn(stage)

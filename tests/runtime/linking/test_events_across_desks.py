@@ -14,6 +14,7 @@ from openoutcry.config import Link
 from openoutcry.errors import ConfigError
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
+from openoutcry.runtime.linking.log_export import LogExport
 
 
 @register_event
@@ -65,6 +66,35 @@ async def test_what_was_imported_says_which_desk_has_made_it_and_is_exported_by_
         made.wall_ns,
     )
     assert log_of(hub, "normal", "street") == []
+
+
+@virtual
+async def test_what_comes_in_from_others_is_not_read_again_for_the_exports(tmp_path, monkeypatch):
+    read = []
+
+    def counted(self, released, _read=LogExport._read):
+        read.append(self)
+        return _read(self, released)
+
+    monkeypatch.setattr(LogExport, "_read", counted)
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    there = Listener(street)
+    async with running(floor, street):
+        await passes()
+        read.clear()
+        events = [an_order(f"o-{number}") for number in range(1_000)]
+        await floor.bus.publish_many(events)
+        await passes()
+        assert there.heard == events
+        exports = street.linking.exporter.logs
+        assert not any(one in read for one in exports.values())
+        assert {one.done for one in exports.values()} == {street.linking.joined.store.commits.released}
+        own = an_order("o-own")
+        await street.bus.publish(own)
+        await passes()
+        assert read.count(exports["normal"]) == 1, "it begins where its own one is"
+        assert log_of(hub, "normal", "street") == [own.event_id]
 
 
 @virtual

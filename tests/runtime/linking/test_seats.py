@@ -8,7 +8,7 @@ from desk_kit import Desk, passes, running
 
 from openoutcry import EventType, HealthCheckConfig, KillSwitchEvent
 from openoutcry.config import Link
-from openoutcry.errors import BusClosed, Fenced, SeatLost, Taken
+from openoutcry.errors import BusClosed, Fenced, JournalLocked, SeatLost, Taken
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.ports import Seat
@@ -425,3 +425,70 @@ async def test_what_a_worker_has_taken_is_not_begun_without_a_seat(tmp_path):
         hub.heal("street")
         await passes(3)
         assert max(began) > lapses_s
+
+
+# -- lost for good ------------------------------------------------------------------------------------
+
+
+async def take_over(hub):
+    (seen,) = hub.seats()
+    thief = MemoryTransport(hub, "street")
+    await thief.open()
+    await thief.claim(Seat(desk="street", holder="another", lease_s=3_600), seen)
+    await thief.close()
+
+
+@virtual
+async def test_who_runs_a_bus_until_a_signal_is_told_that_its_desk_is_lost(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    await desk.bus.start()
+    assert desk.bus.admin.seat_lost is None
+    running_on = asyncio.create_task(desk.bus.run_until_signal())
+    await passes()
+    await take_over(hub)
+    with pytest.raises(SeatLost, match=r"another process holds desk 'street'"):
+        await running_on
+    assert not desk.bus.is_running
+    assert isinstance(desk.bus.admin.seat_lost, SeatLost)
+
+
+@virtual
+async def test_a_bus_that_has_lost_its_desk_is_not_run_again_until_a_signal(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        await take_over(hub)
+        await passes(30)
+        with pytest.raises(SeatLost):
+            await desk.bus.run_until_signal()
+
+
+@virtual
+async def test_a_stop_does_not_wait_for_what_a_desk_without_its_seat_may_not_handle(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    handled = []
+    desk.bus.subscribe(EventType.ORDER, handled.append, name="broker")
+    await desk.bus.start()
+    desk.bus.admin.pause("broker")
+    await desk.bus.publish(an_order())
+    await take_over(hub)
+    await passes(30)
+    desk.bus.admin.resume("broker")
+    before_s = now_s()
+    await desk.bus.stop(60)
+    assert now_s() - before_s < 1
+    assert not handled
+
+
+@virtual
+async def test_a_desk_whose_journal_another_process_has_open_can_be_stopped(tmp_path):
+    hub = MemoryHub()
+    first = street(hub, tmp_path / "one")
+    async with running(first):
+        second = street(hub, tmp_path / "one")
+        with pytest.raises(JournalLocked):
+            await second.bus.start()
+        await second.bus.stop(1)
+        assert await first.bus.publish(an_order())

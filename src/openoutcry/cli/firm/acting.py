@@ -47,11 +47,15 @@ def trim(journal: Path | None, by: str, reason: str, yes: bool, **given: Any) ->
 
     Desks that may do it do so by themselves. A desk that is not heard holds it up, since nobody knows how far
     it is: start it, or drop it.
+
+    Exits with 3 if no server answers.
     """
     link, own = link_of(given)
 
     async def trimming(transport: Transport, ear: Ear) -> int:
         view = await view_of(link, transport, ear, LISTEN_S)
+        if not view.desks:
+            raise Mistake(view.nobody())
         plan, untold = _plan(view)
         if untold and not plan:
             raise Mistake(_held_up(untold))
@@ -98,6 +102,8 @@ def drop(desk: str, journal: Path | None, by: str, reason: str, yes: bool, **giv
 
     Its seat and its exports go from the servers, and nobody waits for it any more. Its journal stays as it
     is, and has alone what was not exported. Refused for a desk that is heard.
+
+    Exits with 3 if no server answers.
     """
     link, own = link_of(given)
 
@@ -141,7 +147,7 @@ def release(
     A running desk whose releases the others take publishes it (--at). Then it waits until every desk that is
     heard says that they are released.
 
-    Exits with 1 if some desk has them still.
+    Exits with 1 if some desk has them still, with 3 if no server answers.
     """
     link, own = link_of(given)
     place = journal or own

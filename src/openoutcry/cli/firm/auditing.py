@@ -81,15 +81,20 @@ def _show(pairs: Iterable[Pair]) -> None:
         [(p.exporter, p.importer, p.same, p.had, p.waiting, p.retired, sum(p.counts.values())) for p in some],
     )
     for pair in some:
-        print_lines(_wrong(pair))
+        print_lines(_told(pair))
 
 
-def _wrong(pair: Pair) -> Iterator[str]:
+def _told(pair: Pair) -> Iterator[str]:
     way = f"{pair.exporter} to {pair.importer}"
     if pair.other_journal:
         yield (
             f"{way}: imported from another journal of that desk, origin {pair.other_journal}: name that one, "
             "or a copy of it"
+        )
+    if pair.former:
+        yield (
+            f"{way}: {counted(pair.former, 'event')} not looked for: made before exports and imports named "
+            "their types, or before either desk had a link"
         )
     if pair.ahead:
         yield (

@@ -121,7 +121,7 @@ def _copies(replicas: int) -> str:
 def of_desks(view: FirmView) -> Iterator[Finding]:
     """Check who holds the desks, and whether they agree on clocks and versions."""
     if not view.desks:
-        yield Finding("desks", "note", "no desk has a seat, and none is heard")
+        yield Finding("desks", "note", view.nobody())
     for desk in view.desks:
         verdict = {LinkWord.UP: "ok", AWAY: "note", SILENT: "warn"}.get(desk.word, "warn")
         said = f"{desk.word}, held by {held_by(desk)}"

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager, suppress
 from typing import Any, Final, TypeVar
 
 from openoutcry.cli.firm.view import DeskView, FirmView, Said
+from openoutcry.cli.mistakes import Failed
 from openoutcry.config import Link
-from openoutcry.errors import Garbled, LogGone
+from openoutcry.errors import Garbled, LogGone, Unreachable
 from openoutcry.links.wire import Beat, read_message
 from openoutcry.ports import LOGS, Transport
 
@@ -17,7 +18,21 @@ LISTEN_S: Final = 1.2
 """So long a command listens for beats, of which there are four a second."""
 OPEN_S: Final = 10.0
 """So long it waits for the servers: they may be electing a leader."""
+NO_SERVER: Final = 3
+"""The exit code where no server answers."""
 T = TypeVar("T")
+
+
+class NoServer(Failed):
+    """No server answers: one line, and exit code 3."""
+
+    exit_code = NO_SERVER
+
+
+def no_server(link: Link, problem: Exception) -> str:
+    """Say that no server answers, and why, as far as that is known."""
+    why = str(problem) if isinstance(problem, Unreachable) else ""
+    return why or f"no server answers at {', '.join(link.servers)} in time"
 
 
 def transport_of(link: Link) -> Transport:
@@ -64,20 +79,26 @@ async def onlooking(link: Link) -> AsyncIterator[tuple[Transport, Ear]]:
 
 
 async def view_of(link: Link, transport: Transport, ear: Ear, listen_s: float) -> FirmView:
-    """Listen for a while, ask the servers, and return what is known of the firm."""
-    await asyncio.sleep(listen_s)
+    """Ask the servers, listen for a while, and return what is known of the firm.
+
+    What was exported before it listened, and is not imported afterwards, is behind: in this order, nobody is
+    for a moment just because events flow.
+    """
     facts = await transport.facts()
     seats = {}
     with suppress(LogGone):  # no desk has started yet
         seats = {seat.desk: seat for seat in await transport.seats()}
-    there = {one.log for one in facts.logs}
+    there = [log for log in LOGS if log in {one.log for one in facts.logs}]
+    ends = {name: {log: await transport.last(log, name) for log in there} for name in seats}
+    await asyncio.sleep(listen_s)
+    for name in ear.said.keys() - seats.keys():
+        ends[name] = {log: await transport.last(log, name) for log in there}
     now_s = time.monotonic()
     desks = []
-    for name in sorted({*seats, *ear.said}):
+    for name in sorted(ends):
         said = ear.said.get(name)
-        ends = {log: await transport.last(log, name) for log in LOGS if log in there}
         heard_s = None if said is None else max(0.0, now_s - said.at_s)
-        desks.append(DeskView(name=name, seat=seats.get(name), said=said, heard_s=heard_s, ends=ends))
+        desks.append(DeskView(name=name, seat=seats.get(name), said=said, heard_s=heard_s, ends=ends[name]))
     return FirmView(firm=link.firm, facts=facts, desks=desks, listened_s=listen_s)
 
 
@@ -92,10 +113,13 @@ def look(link: Link, listen_s: float = LISTEN_S) -> FirmView:
 
 
 def act(link: Link, do: Callable[[Transport, Ear], Awaitable[T]]) -> T:
-    """Do something with the servers, from a command."""
+    """Do something with the servers, from a command. Ends with 3 if none answers."""
 
     async def acting() -> T:
         async with onlooking(link) as (transport, ear):
             return await do(transport, ear)
 
-    return asyncio.run(acting())
+    try:
+        return asyncio.run(acting())
+    except (Unreachable, TimeoutError) as problem:
+        raise NoServer(no_server(link, problem)) from problem

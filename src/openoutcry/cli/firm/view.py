@@ -1,5 +1,6 @@
 """What is known of a firm from outside, and what one makes of it: lags and words. All pure."""
 
+import re
 from collections.abc import Iterator, Mapping
 from typing import Final, NamedTuple
 
@@ -8,6 +9,8 @@ from openoutcry.core.wording import counted, share
 from openoutcry.links.wire import Beat, Imported
 from openoutcry.ports import Ended, Facts, LogName, Seat
 
+_HOLDER: Final = re.compile(r"([0-9]+)\.[0-9a-f]{8}\.")
+"""How a process calls itself that holds a desk: its id, and what tells it from others of that id."""
 FULL_SHARE: Final = 0.8
 """Whose log is fuller is told of."""
 
@@ -140,12 +143,16 @@ class FirmView(NamedTuple):
 
     @property
     def word(self) -> str:
-        """The worst word of its desks, for one that is silent `stalled`."""
+        """The worst word of its desks, for one that is silent `stalled`; `away` if it has none."""
+        if not self.desks:
+            return AWAY
         words = [LinkWord.STALLED if desk.word == SILENT else desk.word for desk in self.desks]
         return worst(LinkWord(word) for word in words if word in set(LinkWord))
 
     def troubles(self) -> list[str]:
         """Return what is wrong, in sentences."""
+        if not self.desks:
+            return [self.nobody()]
         found = [
             f"{desk.name} is {desk.word}: {desk.why}"
             for desk in self.desks
@@ -157,6 +164,13 @@ class FirmView(NamedTuple):
             if desk.said is not None and len(desk.said.holders) > 1
         ]
         return found + list(full_logs(self.facts))
+
+    def nobody(self) -> str:
+        """Return the sentence for a firm without desks, of which the name may be wrong."""
+        return (
+            f"the firm {self.firm} has no desk here: none has a seat, and none is heard. See whether its "
+            "name and servers are right, or start a desk"
+        )
 
 
 def _origin(run: str) -> str:
@@ -183,7 +197,16 @@ def held_by(desk: DeskView) -> str:
     """Return who holds a desk, in words."""
     if desk.seat is None or not desk.seat.holder:
         return "nobody"
-    return f"{desk.seat.holder} on {desk.seat.host}" if desk.seat.host else desk.seat.holder
+    process_id = _HOLDER.match(desk.seat.holder)
+    who = desk.seat.holder if process_id is None else f"pid {process_id[1]}"
+    return f"{who} on {desk.seat.host}" if desk.seat.host else who
+
+
+def synced(facts: Facts) -> str:
+    """Return whether what the servers have acknowledged is on their disks, in words."""
+    if facts.is_synced:
+        return "synced before it is acknowledged"
+    return "synced now and then"
 
 
 def halts_of(desk: DeskView) -> str:

@@ -9,11 +9,12 @@ import click
 import msgspec
 
 from openoutcry.cli.console import facts, print_lines, say, table
-from openoutcry.cli.firm.engine import LISTEN_S, look
+from openoutcry.cli.firm.engine import LISTEN_S, NO_SERVER, look, no_server
 from openoutcry.cli.firm.options import link_of, linked
-from openoutcry.cli.firm.view import FirmView, halts_of, heard, held_by
+from openoutcry.cli.firm.view import FirmView, halts_of, heard, held_by, synced
 from openoutcry.cli.journal import options
 from openoutcry.cli.mistakes import FAILED
+from openoutcry.config import Link
 from openoutcry.core.link_words import AWAY, LinkWord
 from openoutcry.core.wording import counted, share
 from openoutcry.errors import Unreachable
@@ -22,8 +23,6 @@ from openoutcry.observers.pulse import Pulse
 from openoutcry.observers.standing import LinkStanding
 from openoutcry.runtime.control.client import ask
 
-NO_SERVERS: Final = 3
-"""The exit code where no server answers."""
 _ASK_S: Final = 5.0
 
 listen = click.option(
@@ -47,17 +46,20 @@ def status(listen_s: float, as_json: bool, **given: Any) -> None:
     Needs only the servers. With the settings file of a desk that runs on this host, what that says of its
     link as well, also when no server answers.
 
-    Exits with 0 if every desk is `up`, or stopped; with 1 if something is wrong; with 3 if no server answers.
+    Exits with 0 if every desk is `up`, or stopped; with 1 if something is wrong, or there is no such firm;
+    with 3 if no server answers.
     """
     link, journal = link_of(given)
     own = None if journal is None else standing_of(journal)
     try:
         view = look(link, listen_s)
     except (Unreachable, TimeoutError) as problem:
-        say(f"no server answers ({', '.join(link.servers)}): {problem or 'it was waited for'}", err=True)
-        if own is not None:
+        say(no_server(link, problem), err=True)
+        if as_json:
+            print_lines([json_line(_plain_without_servers(link, own))])
+        elif own is not None:
             _show_own(own)
-        raise click.exceptions.Exit(NO_SERVERS) from problem
+        raise click.exceptions.Exit(NO_SERVER) from problem
     if as_json:
         print_lines([json_line(plain(view, own))])
     else:
@@ -76,17 +78,22 @@ def status(listen_s: float, as_json: bool, **given: Any) -> None:
 def lag(listen_s: float, as_json: bool, **given: Any) -> None:
     """Show how far each desk has imported what the others export.
 
-    In positions of the exporting desk's journal: an upper bound of the events.
+    In positions of the exporting desk's journal: an upper bound of the events. What came while it listened
+    does not count.
 
-    Exits with 0 if all is imported, with 1 if somebody is behind, with 3 if no server answers.
+    Exits with 0 if all is imported, with 1 if somebody is behind or not heard, or there is no such firm; with
+    3 if no server answers.
     """
     link, _ = link_of(given)
     try:
         view = look(link, listen_s)
     except (Unreachable, TimeoutError) as problem:
-        say(f"no server answers ({', '.join(link.servers)}): {problem or 'it was waited for'}", err=True)
-        raise click.exceptions.Exit(NO_SERVERS) from problem
+        say(no_server(link, problem), err=True)
+        raise click.exceptions.Exit(NO_SERVER) from problem
     lags = list(view.lags())
+    if not view.desks:
+        say(view.nobody(), err=True)
+        raise click.exceptions.Exit(FAILED)
     untold = [desk.name for desk in view.desks if desk.said is None and desk.word != AWAY]
     if as_json:
         print_lines(json_line({**one._asdict(), "behind": one.behind}) for one in lags)
@@ -109,6 +116,21 @@ def standing_of(journal: Path) -> LinkStanding | None:
         if answer is not None and answer.ok:
             return msgspec.convert(answer.result, Pulse, str_keys=True).link
     return None
+
+
+def _plain_without_servers(link: Link, own: LinkStanding | None) -> dict[str, Any]:
+    """Return what is known where no server answers, in the form of `plain`."""
+    troubles = [f"no server answers at {', '.join(link.servers)}"]
+    own_data = None if own is None else msgspec.to_builtins(own)
+    return {
+        "firm": link.firm,
+        "word": LinkWord.STALLED,
+        "troubles": troubles,
+        "engine": None,
+        "desks": [],
+        "lags": [],
+        "own": own_data,
+    }
 
 
 def plain(view: FirmView, own: LinkStanding | None) -> dict[str, Any]:
@@ -137,14 +159,15 @@ def plain(view: FirmView, own: LinkStanding | None) -> dict[str, Any]:
 
 def _show(view: FirmView) -> None:
     engine = view.facts
-    synced = "every node syncs before it acknowledges" if engine.is_synced else "nodes sync now and then"
-    rows = [("engine", f"{engine.engine}, {counted(engine.replicas, 'replica')}, {synced}")]
+    copies = f", {counted(engine.replicas, 'replica')}, {synced(engine)}" if engine.logs else ""
+    rows = [("engine", f"{engine.engine}{copies}")]
     rows += [(f"log {log.log}", _room(log.size_bytes, log.most_bytes)) for log in engine.logs]
+    if not view.desks:
+        facts(f"the firm {view.firm} is not here", rows)
+        print_lines(_troubles(view))
+        return
     facts(f"the firm {view.firm} is {view.word}", rows)
     say()
-    if not view.desks:
-        say("no desk has a seat, and none is heard")
-        return
     behind: dict[str, int] = {}
     for one in view.lags():
         behind[one.importer] = behind.get(one.importer, 0) + one.behind

@@ -1,6 +1,9 @@
 """The demonstration: one undisturbed firm and one that is killed over and over, compared."""
 
 import asyncio
+import shutil
+import sys
+import textwrap
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -76,8 +79,9 @@ def run_crash_demo(options: CrashOptions) -> int:
     except (ConfigError, Failed) as error:
         click.echo(f"Error: {error}", err=True)
         return MISTAKE
-    print_evidence(outcome, ("undisturbed", f"killed {len(outcome.killed.deaths)} times"))
-    click.echo(f"\n{verdict(outcome)}")
+    lived = lives(outcome.killed, outcome.killed_evidence)
+    print_evidence(outcome, ("undisturbed", f"killed {len(outcome.killed.deaths)} times"), lived)
+    say(f"\n{verdict(outcome)}")
     click.echo(f"The journals and the books are in {options.folder}.")
     return SAME if outcome.same else DIFFERENT
 
@@ -101,18 +105,17 @@ async def run_both(options: CrashOptions, kills: tuple[Kill, ...], stage: Stage)
     undisturbed, killed = (Run(cleared(options.folder / name)) for name in ("undisturbed", "killed"))
     stage.begins("The firm, undisturbed")
     await run_firm(undisturbed, terms, (), stage)
-    stage.ends(gist(undisturbed))
-    stage.begins(f"The same firm, killed with SIGKILL {len(kills)} times")
+    stage.ends(ending(undisturbed))
+    stage.begins(f"The same firm, killed {len(kills)} times")
     await run_firm(killed, terms, kills, stage)
-    stage.ends(gist(killed))
+    stage.ends(ending(killed))
     one, other = (gather((run.journal,), run.broker_file, run.account) for run in (undisturbed, killed))
     return Outcome(killed, one, other, compare(one, other))
 
 
-def gist(run: Run) -> str:
+def ending(run: Run) -> str:
     """Return how a run ended, in words."""
-    died = f", after {len(run.deaths)} deaths" if run.deaths else ""
-    return f"ends on {run.last.date} with {exactly(run.last.equity)}{died}"
+    return f"ends on {run.last.date} with {exactly(run.last.equity)}"
 
 
 def cleared(folder: Path, patterns: Sequence[str] = LEFT_BEHIND) -> Path:
@@ -124,12 +127,11 @@ def cleared(folder: Path, patterns: Sequence[str] = LEFT_BEHIND) -> Path:
     return folder
 
 
-def print_evidence(outcome: Outcome, heads: tuple[str, str]) -> None:
-    """Print the lives of the killed firm, and how its end compares."""
-    killed, evidence = outcome.killed, outcome.killed_evidence
+def print_evidence(outcome: Outcome, heads: tuple[str, str], lived: Sequence[tuple[str, str]]) -> None:
+    """Print how the firm lived, and how its end compares."""
     click.echo("\nHOW IT LIVED")
-    for name, value in lives(killed, evidence):
-        click.echo(f"  {name:<22}  {value}")
+    for name, value in lived:
+        say(f"  {name:<20}  {value}", indent=24)
     click.echo("\nHOW IT ENDED")
     rows = [("", *heads, "")]
     rows += [(f.name, f.undisturbed, f.killed, "same" if f.same else "DIFFERENT") for f in outcome.findings]
@@ -137,6 +139,15 @@ def print_evidence(outcome: Outcome, heads: tuple[str, str]) -> None:
     for row in rows:
         cells = [row[0].ljust(widths[0]), row[1].rjust(widths[1]), row[2].rjust(widths[2]), row[3]]
         click.echo(("  " + "  ".join(cells)).rstrip())
+
+
+def say(text: str, *, indent: int = 0) -> None:
+    """Print a line; on a terminal, in lines as wide as that is."""
+    if sys.stdout.isatty():
+        wide = shutil.get_terminal_size().columns
+        first, text = text[: len(text) - len(text.lstrip("\n"))], text.lstrip("\n")
+        text = first + textwrap.fill(text, wide, subsequent_indent=" " * indent, break_on_hyphens=False)
+    click.echo(text)
 
 
 def lives(run: Run, evidence: Evidence) -> list[tuple[str, str]]:

@@ -122,11 +122,11 @@ def compare(undisturbed: Evidence, killed: Evidence) -> list[Finding]:
     ]
     held = [{held.symbol: held for held in account.positions} for account in (one, other)]
     digests: list[tuple[str, Digest, Digest]] = [
-        ("worth, day by day", _digest(one.equity_by_day), _digest(other.equity_by_day)),
-        ("fills in the books", undisturbed.fills, killed.fills),
-        ("fills in the journal", undisturbed.journal_fills, killed.journal_fills),
-        ("fills at the broker", undisturbed.broker_fills, killed.broker_fills),
-        ("events, byte for byte", undisturbed.events, killed.events),
+        ("worth by the day", _digest(one.equity_by_day), _digest(other.equity_by_day)),
+        ("fills in books", undisturbed.fills, killed.fills),
+        ("fills in journal", undisturbed.journal_fills, killed.journal_fills),
+        ("fills at broker", undisturbed.broker_fills, killed.broker_fills),
+        ("bytes of events", undisturbed.events, killed.events),
     ]
     return [
         *(_finding(name, read(one), read(other), exactly) for name, read in money),

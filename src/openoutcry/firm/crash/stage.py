@@ -115,10 +115,9 @@ class RichStage:
         self._live: Live | None = None
         self._title = ""
         self._closed: list[tuple[str, str]] = []
-        self._deaths: list[Death] = []
-        self._returns: list[Word] = []
+        self._deaths: list[tuple[Death, Word | None]] = []
         self._word = Word(at="born")
-        self._is_dead = False
+        self._is_dead = self._is_over = False
 
     def __enter__(self) -> Self:
         from rich.live import Live  # noqa: PLC0415 - rich is optional
@@ -131,6 +130,8 @@ class RichStage:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         assert self._live is not None
+        self._is_over = True
+        self._show()
         self._live.stop()
 
     def begins(self, title: str) -> None:
@@ -152,15 +153,26 @@ class RichStage:
 
     def died(self, death: Death) -> None:
         """Draw a cross on the bar."""
-        self._deaths.append(death)
+        self._deaths.append((death, None))
         self._is_dead = True
         self._show()
 
     def back(self, word: Word) -> None:
         """Show that it is back."""
-        self._returns.append(word)
+        self._note_back(word)
         self._word, self._is_dead = word, False
         self._show()
+
+    def _note_back(self, word: Word) -> None:
+        """Note by the newest death that something comes back after."""
+        for place in reversed(range(len(self._deaths))):
+            death, has = self._deaths[place]
+            if has is None and self._comes_back(death):
+                self._deaths[place] = (death, word)
+                break
+
+    def _comes_back(self, death: Death) -> bool:  # noqa: ARG002 - where something else than a process dies
+        return True
 
     def _show(self) -> None:
         assert self._live is not None
@@ -179,15 +191,18 @@ class RichStage:
         if self._title:
             parts.append(Text.assemble(("● ", "red" if self._is_dead else "green"), self._title))
             parts.append(self._bar())
-            parts.append(self._status())
-        parts += self._story()
-        return Group(*parts)
+            parts += self._status()
+        return Group(*parts, self._story(self._height() - len(parts)))
+
+    def _height(self) -> int:
+        """Return how many lines can be seen at once; when all is over, all can be read."""
+        return self._live.console.height if self._live is not None and not self._is_over else 1_000
 
     def _bar(self) -> "Text":
         from rich.text import Text  # noqa: PLC0415
 
         here = self._cell(self._word)
-        crosses = {self._cell(death.last) for death in self._deaths}
+        crosses = {self._cell(death.last) for death, _ in self._deaths}
         bar = Text("  ")
         for cell in range(BAR_WIDTH):
             if cell in crosses:
@@ -200,24 +215,37 @@ class RichStage:
                 bar.append("─", "dim")
         return bar
 
-    def _status(self) -> "Text":
+    def _status(self) -> "Sequence[Text]":
         from rich.text import Text  # noqa: PLC0415
 
         word = self._word
         if self._is_dead:
-            return Text.assemble("  ", (f"{word.date or 'not yet awake'}  dead", "red"))
-        gist = f"{word.date}  {in_words(word.equity)}  {word.fills:,} fills"
-        return Text(f"  {gist}", "dim")
+            return (Text.assemble("  ", (f"{word.date or 'not yet awake'}  dead", "red")),)
+        return (Text(f"  {self._gist()}", "dim"),)
 
-    def _story(self) -> "Sequence[RenderableType]":
+    def _gist(self) -> str:
+        word = self._word
+        return f"{word.date}  {in_words(word.equity)}  {word.fills:,} fills" if word.date else "starting"
+
+    def _story(self, room: int) -> "RenderableType":
+        """Return what is to be told of the deaths, the newest that have room on the screen."""
+        from rich.table import Table  # noqa: PLC0415
         from rich.text import Text  # noqa: PLC0415
 
-        lines: list[RenderableType] = []
-        for place, death in enumerate(self._deaths):
-            head = f"  ✕ {death.last.date or '          '}  "
-            lines.append(Text.assemble((head, "red"), death.how))
+        rows: list[tuple[str, Text]] = []
+        for number, (death, word) in reversed(list(enumerate(self._deaths))):
+            told = [(f"  ✕ {death.last.date}", Text(death.how))]
             if death.orders.count:
-                lines.append(Text(f"      in flight: {death.orders.in_words}", "yellow"))
-            if place < len(self._returns):
-                lines.append(Text(f"      {memory_in_words(self._returns[place])}", "dim"))
-        return lines
+                told.append(("", Text(f"in flight: {death.orders.in_words}")))
+            if word is not None:
+                told.append(("", Text(memory_in_words(word), "dim")))
+            if len(rows) + len(told) + bool(number) > room:
+                rows.insert(0, (f"  ✕ {number + 1} before", Text()))
+                break
+            rows[:0] = told
+        story = Table.grid(padding=(0, 0, 0, 2))
+        story.add_column(style="red", width=14, no_wrap=True)
+        story.add_column(no_wrap=not self._is_over, overflow="fold" if self._is_over else "ellipsis")
+        for row in rows:
+            story.add_row(*row)
+        return story

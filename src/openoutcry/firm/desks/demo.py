@@ -16,8 +16,10 @@ from openoutcry.firm.crash.demo import (
     SAME,
     Outcome,
     cleared,
-    gist,
+    ending,
+    lives,
     print_evidence,
+    say,
 )
 from openoutcry.firm.crash.evidence import compare, gather
 from openoutcry.firm.crash.processes import Failed
@@ -27,8 +29,10 @@ from openoutcry.firm.desks.stage import DeskStage, desk_stage_for
 from openoutcry.firm.desks.supervisor import run_desks
 from openoutcry.firm.desks.words import DESK, DESKS
 from openoutcry.firm.strategies import recipes
+from openoutcry.journals import JournalReader
 from openoutcry.links.nats.servers import Servers, find_server
 
+_PAGE = 10_000
 NODES_FOLDER = "nats"
 KILLS = 8
 """How often something is killed, where nothing else is asked for."""
@@ -74,9 +78,11 @@ def run_desks_demo(options: DesksOptions) -> int:
     except (ConfigError, Failed, LinkError) as error:
         click.echo(f"Error: {error}", err=True)
         return MISTAKE
-    print_evidence(outcome, ("one process", "three desks"))
+    *deaths, (_, journals) = lives(outcome.killed, outcome.killed_evidence)
+    lived = [*shares(options.folder), *(deaths if kills else ()), ("the journals", journals)]
+    print_evidence(outcome, ("one process", "three desks"), lived)
     is_same = outcome.same and not troubles
-    click.echo(f"\n{verdict(outcome, troubles)}")
+    say(f"\n{verdict(outcome, troubles)}")
     click.echo(f"The journals and the books are in {options.folder}. To hold them against each other:")
     click.echo(f"  openoutcry firm audit {options.folder}")
     return SAME if is_same else DIFFERENT
@@ -107,15 +113,29 @@ async def run_both(
     shutil.rmtree(options.folder / NODES_FOLDER, ignore_errors=True)
     stage.begins("The firm in one process")
     await run_firm(one, terms, (), stage)
-    stage.ends(gist(one))
-    died = f", killed {len(kills)} times" if kills else ""
-    stage.begins(f"The same firm as three desks with a nats-server between them{died}")
+    stage.ends(ending(one))
+    stage.begins(f"The firm on three desks{f', {len(kills)} kills' if kills else ''}")
     troubles = await run_desks(desks, terms, kills, stage, Servers(options.folder / NODES_FOLDER))
-    stage.ends(gist(desks))
+    stage.ends(ending(desks))
     journals = [desks.folder / f"{desk}.db" for desk in (DESK, *(name for name in DESKS if name != DESK))]
     alone = gather((one.journal,), one.broker_file, one.account)
     together = gather(journals, desks.broker_file, desks.account)
     return Outcome(desks, alone, together, compare(alone, together)), troubles
+
+
+def shares(folder: Path) -> list[tuple[str, str]]:
+    """Return what each desk has made, and has from the others, in words."""
+    rows = []
+    for desk in DESKS:
+        made = imported = 0
+        with JournalReader(folder / f"{desk}.db") as reader:
+            after = 0
+            while page := reader.read(after, _PAGE):
+                after = page[-1].position
+                others = sum(entry.header is not None and entry.header.desk is not None for entry in page)
+                made, imported = made + len(page) - others, imported + others
+        rows.append((desk, f"made {made:,} events, and has {imported:,} from the other desks"))
+    return rows
 
 
 def verdict(outcome: Outcome, troubles: int) -> str:

@@ -18,6 +18,8 @@ from openoutcry.firm.happenings import MarketClosed, SessionOpened
 from openoutcry.trading import MarketDataEvent
 
 FIRM = "demo"
+NEVER_S = 86_400.0
+"""No slow machine is to cut a desk off: its alert would be an event that the firm in one process has not."""
 
 
 class PacedMarket(DurableMarket):
@@ -57,6 +59,7 @@ class LinkedDesk(RestartableFirm):
             servers=life.servers,
             exports=duties.exports,
             imports=duties.imports,
+            link_lost_s=NEVER_S,
             lease_s=0,  # one host: the lock on the journal's file tells that the holder before is dead
         )
         super().__init__(life, line, tell, hold, link)

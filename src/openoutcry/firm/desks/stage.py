@@ -1,20 +1,16 @@
 """Shows the run of the desks live: a timeline, the desks and the node below it; or plain lines."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final, Protocol
+from typing import TYPE_CHECKING, Protocol
 
-from openoutcry.firm.crash.stage import PlainStage, RichStage, Stage, has_rich, memory_in_words
+from openoutcry.firm.crash.stage import PlainStage, RichStage, Stage, has_rich
 from openoutcry.firm.crash.supervisor import Death
 from openoutcry.firm.crash.words import Word
 from openoutcry.firm.desks.supervisor import DeskAudience, DeskDeath
 from openoutcry.firm.desks.words import DESKS, NODE
 
 if TYPE_CHECKING:
-    from rich.console import RenderableType
     from rich.text import Text
-
-SHOWN_MOST: Final = 8
-"""So many deaths are shown at once, the newest."""
 
 
 class DeskStage(Stage, DeskAudience, Protocol):
@@ -40,7 +36,6 @@ class RichDesks(RichStage):
         super().__init__(days)
         self._made: dict[str, int] = {}
         self._is_up: dict[str, bool] = {}
-        self._told: list[tuple[Death, Word | None]] = []
 
     def begins(self, title: str) -> None:
         """Begin with a run: no desk is there yet."""
@@ -58,41 +53,29 @@ class RichDesks(RichStage):
 
     def died(self, death: Death) -> None:
         """Draw a cross on the bar."""
-        self._told.append((death, None))
         super().died(death)
         self._is_dead = not all(self._is_up.values())
 
     def back(self, word: Word) -> None:
         """Show that the desk that was killed last is back."""
-        for place in reversed(range(len(self._told))):
-            death, has = self._told[place]
-            if has is None and not (isinstance(death, DeskDeath) and death.who == NODE):
-                self._told[place] = (death, word)
-                break
+        self._note_back(word)
         self._show()
 
-    def _status(self) -> "Text":
+    def _comes_back(self, death: Death) -> bool:
+        return not (isinstance(death, DeskDeath) and death.who == NODE)
+
+    def _status(self) -> "Sequence[Text]":
         from rich.text import Text  # noqa: PLC0415 - rich is optional
 
-        status = Text.assemble(super()._status())
-        people = {desk: duties.people for desk, duties in DESKS.items()} | {NODE: "nats-server, the log"}
-        for who, up in self._is_up.items():
-            lamp = ("● ", "green") if up else ("✕ ", "bold red")
-            made = f"{self._made[who]:>9,} events" if self._made[who] else ""
-            status.append("\n  ")
-            status.append_text(
-                Text.assemble(lamp, (f"{who:<8}", "bold"), (f"{people[who]:<40}{made}", "dim"))
+        lines = [Text(f"  {self._gist()}", "dim")]
+        people = {desk: duties.people for desk, duties in DESKS.items()} | {NODE: "the nats-server"}
+        for who in people if self._is_up else ():
+            up = self._is_up.get(who)
+            lamp = ("○ ", "dim") if up is None else ("● ", "green") if up else ("✕ ", "bold red")
+            made = (f"{self._made.get(who, 0):>9,} events" if up and who != NODE else "", "dim")
+            if up is False:
+                made = ("   killed", "red")
+            lines.append(
+                Text.assemble("  ", lamp, (f"{who:<8}", "bold"), (f"{people[who]:<40}", "dim"), made)
             )
-        return status
-
-    def _story(self) -> "Sequence[RenderableType]":
-        from rich.text import Text  # noqa: PLC0415
-
-        lines: list[RenderableType] = []
-        for death, word in self._told[-SHOWN_MOST:]:
-            lines.append(Text.assemble((f"  ✕ {death.last.date or '          '}  ", "red"), death.how))
-            if death.orders.count:
-                lines.append(Text(f"      in flight: {death.orders.in_words}", "yellow"))
-            if word is not None:
-                lines.append(Text(f"      {memory_in_words(word)}", "dim"))
         return lines

@@ -39,7 +39,7 @@ class DeskDeath(Death):
     def how(self) -> str:
         """Where it happened, in words."""
         if self.who == NODE:
-            return f"node: gone for {self.down_ms / 1000:.1f} s; what the desks made waited in their journals"
+            return f"node: gone for {self.down_ms / 1000:.1f} s; meanwhile journals keep what waits"
         return f"{self.who}: {super(DeskDeath, self).how}"
 
 
@@ -157,10 +157,8 @@ class Desks:
             case "place":
                 self._place = word.what
                 process.kill()
-            case "done" if desk == FLOOR:
-                self._kills.clear()
-                for other in (DESK, STREET):
-                    self._up[other].tell(Request(what="finish"))
+            case "done":
+                self._done(desk, word)
 
     def _back(self, desk: str, process: FirmProcess[DeskWord], word: DeskWord) -> None:
         self._up[desk] = process
@@ -172,10 +170,19 @@ class Desks:
             process.tell(self._asked[desk][0])
         self._aim()
 
+    def _done(self, desk: str, word: DeskWord) -> None:
+        """The last day is over at a desk: at the floor first, which ends it for the others."""
+        if desk == FLOOR:
+            self._kills.clear()
+            for other in (DESK, STREET):
+                self._up[other].tell(Request(what="finish"))
+        elif desk == DESK:
+            self._run.last = _about_day(word, word)
+
     def _day(self, word: DeskWord) -> None:
         """A day begins at the floor; what the firm is worth is known at the desk."""
         book = self._last.get(DESK, word)
-        told = Word(at="day", number=word.number, date=word.date, equity=book.equity, fills=book.fills)
+        told = _about_day(word, book)
         self._run.last = told
         self._audience.day(told)
         kill = self._kills[0] if self._kills else None
@@ -249,6 +256,11 @@ class Desks:
         request, answer = self._asked.get(desk, (None, None))
         if request is not None and answer is not None and word.asked == request.number and not answer.done():
             answer.set_result(word)
+
+
+def _about_day(word: Word, book: Word) -> Word:
+    """Return a line about a day, of which the figures are in another one."""
+    return Word(at="day", number=word.number, date=word.date, equity=book.equity, fills=book.fills)
 
 
 def is_settled(words: Mapping[str, DeskWord]) -> bool:

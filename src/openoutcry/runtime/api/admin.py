@@ -13,7 +13,7 @@ from functools import wraps
 from typing import Any, Concatenate, ParamSpec, TypeVar
 
 from openoutcry.core.letters import LetterFilter, letter_filter
-from openoutcry.errors import ConfigError, JournalError, NotSubscribed
+from openoutcry.errors import ConfigError, JournalError, NotSubscribed, SeatLost
 from openoutcry.events import check_type_name
 from openoutcry.journals import Recovered
 from openoutcry.observers.pulse import Buckets, Pulse, Shape
@@ -41,6 +41,11 @@ class Admin:
         self._bus = bus
         self._admission = admission
         self._lifecycle = lifecycle
+
+    @property
+    def seat_lost(self) -> SeatLost | None:
+        """Why this process must end: another one has claimed its desk of the firm. None if none has."""
+        return self._bus.seat_lost
 
     # -- subscriptions ------------------------------------------------------------------------------
 

@@ -318,6 +318,7 @@ class EventBus:
         Raises:
             WrongThread: It was called in another thread than the main one, where no signal arrives.
             OpenOutcryError: A handler called it: the drain would wait for the handler's own event.
+            SeatLost: Another process has the bus's desk; it is stopped.
             BusClosed, JournalError: As `start` and `stop`.
 
         """

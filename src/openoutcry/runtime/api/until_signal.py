@@ -3,7 +3,8 @@
 ```
   run_until_signal ──▶ runs ──signal──▶ drains ──▶ returns the signal
                          │                 └──second signal──▶ the process ends
-                         └──somebody stops the bus──▶ returns None
+                         ├──somebody stops the bus──▶ returns None
+                         └──another process has its desk──▶ drains ──▶ raises SeatLost
 ```
 
 Whoever waits for the signals of the process shares one `StopRequest`: several buses on one loop, and a
@@ -143,7 +144,7 @@ async def run_until_signal(
 ) -> StopSignal | None:
     """Start a bus, and stop it when a signal comes; see `EventBus.run_until_signal`.
 
-    `when_stopped` returns a future that is done when somebody else has stopped it.
+    `when_stopped` returns a future that is done when somebody else has stopped it, and fails with `SeatLost`.
     """
     if drain_timeout_s is not None:
         check_number("drain_timeout_s", drain_timeout_s, 0)
@@ -162,10 +163,14 @@ async def run_until_signal(
         limit_s = request.drain_timeout_s if drain_timeout_s is None else drain_timeout_s
         limit_s = min(limit_s, request.drain_timeout_s)
         request.drainers.add(task)
+        stopped = None
         try:
             if await _started(bus, request):
-                await first_of(request.asked, when_stopped())
+                stopped = when_stopped()
+                await first_of(request.asked, stopped)
             await bus.stop(limit_s)
+            if stopped is not None and stopped.done():
+                stopped.result()
         finally:
             request.drainers.discard(task)
         return request.signal

@@ -76,8 +76,10 @@ class BusState:
         unheard: What nobody takes.
         outboxed: The events that wait in an outbox, by id.
         on_released: Called when a commit was released, with the position up to which everything is released,
-            and whether the commit has nothing but ordinary events with no header.
+            whether the commit has nothing but ordinary events with no header, and whether other desks have
+            made all of them.
         fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
+        seat_lost: Why it never will again: another process has claimed its desk since it started.
 
     """
 
@@ -119,8 +121,9 @@ class BusState:
         self.durability: Durability = NO_DURABILITY
         self.halts: Halts = Halts()
         self.hearing: Hearing = Hearing()
-        self.on_released: list[Callable[[int, bool], None]] = []
+        self.on_released: list[Callable[[int, bool, bool], None]] = []
         self.fenced: SeatLost | None = None
+        self.seat_lost: SeatLost | None = None
         self.on_journal_error: list[Callable[[JournalError], Any]] = []
         self.on_dead: list[Callable[[DeadLetter], Any]] = []
         self.on_failing: list[Callable[[Subscription, bool], Any]] = []
@@ -148,11 +151,17 @@ class BusState:
             for subscription in self.router:
                 if subscription.mailbox.open:
                     subscription.mailbox.cut_all()
+            self.rested()
             return
         self.holds.lift(Hold.SEAT)
         for subscription in self.router:
             subscription.moved_at = (subscription.mailbox.progress, self.clock.now_ns())
             subscription.wake_all()
+
+    def lose_seat(self, error: SeatLost) -> None:
+        """Another process has claimed this desk for good. Who waits for the stop of the bus is told."""
+        self.seat_lost = error
+        self._wake_stop_waiters(error)
 
     def set_clock(self, clock: Clock) -> None:
         """Go by this clock. What was read from another one cannot be compared with it: idling starts anew."""
@@ -281,8 +290,14 @@ class BusState:
     # -- settled ------------------------------------------------------------------------------------
 
     def settled(self) -> bool:
-        """Return True if nothing that was delivered waits or is in flight, also of ended subscriptions."""
-        return all(s.settled for s in self.router) and not any(s.in_call for s in self.router.ended)
+        """Return True if nothing that was delivered waits or is in flight, also of ended subscriptions.
+
+        A bus that stops without its desk begins nothing any more: what waits there is the next holder's.
+        """
+        begins_none = self.fenced is not None and self.phase == "stopping"
+        return all(
+            not s.in_call and not s.control.waiting if begins_none else s.settled for s in self.router
+        ) and not any(s.in_call for s in self.router.ended)
 
     def wait_settled(self) -> "asyncio.Future[None]":
         """Return a future that is done when everything is settled; it fails if the bus stops before."""
@@ -308,16 +323,21 @@ class BusState:
         error = BusClosed(f"the bus stopped with {waiting} deliveries waiting; the next start makes them")
         for joiner in joiners:
             resolve(joiner, error=error)
-        waiters, self._stop_waiters = self._stop_waiters, []
-        for waiter in waiters:
-            resolve(waiter)
+        self._wake_stop_waiters()
 
     def wait_stopped(self) -> "asyncio.Future[None]":
-        """Return a future that is done at the end of the next stop."""
+        """Return a future that is done at the end of the next stop. It fails if the desk is lost before."""
         future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._stop_waiters = [waiter for waiter in self._stop_waiters if not waiter.done()]
         self._stop_waiters.append(future)
+        if self.seat_lost is not None:
+            self._wake_stop_waiters(self.seat_lost)
         return future
+
+    def _wake_stop_waiters(self, error: SeatLost | None = None) -> None:
+        waiters, self._stop_waiters = self._stop_waiters, []
+        for waiter in waiters:
+            resolve(waiter, error=error)
 
     # -- what waits ---------------------------------------------------------------------------------
 

@@ -43,6 +43,7 @@ class Commit(Alike):
         is_over: Whether it was released or refused. One that is only written may not have reached its level.
         is_woken: Whether its publishers may go on as well.
         is_mixed: Whether some of its events are of the lanes `control` and `high`.
+        imported: How many of its events other desks have made, of those that came in together.
         is_crowded: Whether they go on behind the handlers: there may be no room for as many events again.
 
     """
@@ -56,6 +57,7 @@ class Commit(Alike):
         "error",
         "events",
         "head",
+        "imported",
         "is_crowded",
         "is_mixed",
         "is_over",
@@ -94,6 +96,7 @@ class Commit(Alike):
         self.is_woken: bool = False
         self.is_crowded: bool = False
         self.is_mixed: bool = False
+        self.imported: int = 0
         self.error: JournalError | None = None
         self.written: Written | None = None
         self.head: int = 0
@@ -111,7 +114,8 @@ class Commit(Alike):
         self.ids.append(entry.event_id)
 
     def add_many(self, events: list[Any], ids: list[str], entries: list[Entry]) -> None:
-        """Add events of the normal lane of which the entries were made before."""
+        """Add events of the normal lane that other desks have made; their entries were made before."""
+        self.imported += len(events)
         if self.entries is None:
             self.entries = list(self) if self.ids else []
         self.entries += entries

@@ -148,7 +148,7 @@ class Committer:
         return commit
 
     def stage_many(self, events: list[Any], ids: list[str], entries: list[Entry]) -> Commit:
-        """Take events of the normal lane, of which the entries were made before, into the next commit."""
+        """Take events of the normal lane that other desks have made into the next commit."""
         commit = self._begin() if self._open is None else self._open
         commit.add_many(events, ids, entries)
         self.waiting += len(events)
@@ -483,7 +483,7 @@ class Committer:
         if events or commit.records is not None:
             self.released = max(self.released, commit.head)
             for call in self._bus.on_released:
-                call(self.released, commit.entries is None)
+                call(self.released, commit.entries is None, commit.imported == len(events))
         if commit.thens:
             self._follow(commit, positions, duplicates)
         self._unfinished.remove(commit)

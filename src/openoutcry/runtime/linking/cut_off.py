@@ -53,10 +53,11 @@ class LinkWatch:
         self.is_lost = True
         names = ", ".join(sorted(d.name for d in self._others.desks.values() if d.is_expected)) or "any desk"
         engine = "" if joined.transport.is_connected else ", and the engine does not answer"
+        goes_on = "The desk goes on, and its journal holds what waits"
         why = (
             f"desk {joined.desk!r} is cut off: it has not heard {names} for {silent_ns / NS_PER_S:.3g} s "
-            f"(link_lost_s = {joined.link.link_lost_s:g}){engine}; see to the engine and the network. The "
-            "desk goes on, and its journal holds what waits"
+            f"(link_lost_s = {joined.link.link_lost_s:g}){engine}; see to the engine and the network"
+            f"{'' if joined.bus.fenced else f'. {goes_on}'}"
         )
         log.critical("%s", why)
         joined.problems["beats"] = (LinkWord.STALLED, why)

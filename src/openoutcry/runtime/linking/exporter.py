@@ -14,7 +14,7 @@ from openoutcry.ports import LOGS, CursorState, LogName
 from openoutcry.runtime.linking.log_export import ClaimAgain, LogExport
 from openoutcry.runtime.linking.other_desks import OtherDesks
 from openoutcry.runtime.linking.parts import ENGINE, Joined
-from openoutcry.runtime.linking.rows import OwnRow, read_own, write_row
+from openoutcry.runtime.linking.rows import Era, OwnRow, eras_after, read_own, write_row
 
 log = logging.getLogger("openoutcry")
 
@@ -43,6 +43,7 @@ class Exporter:
         self._theirs: dict[tuple[str, LogName], int] = {}
         self._trimmed: dict[LogName, int] = {}
         self._may_trim = True
+        self._eras: tuple[Era, ...] = ()
         self.has_copies: bool = False
         self.logs: dict[LogName, LogExport] = {
             log_name: LogExport(joined, log_name, claim_again, self._begin_run) for log_name in LOGS
@@ -56,6 +57,8 @@ class Exporter:
         own = read_own(store.journal)
         floors = {c.lane: c.floor for c in store.journal.cursors() if c.subscription == LINK}
         self.has_copies = own is not None and own.has_copies
+        link = joined.link
+        self._eras = eras_after(own, link.exports, link.keep, link.imports, store.journal)
         self._theirs.clear()
         self._trimmed.clear()
         self._may_trim = True
@@ -84,9 +87,9 @@ class Exporter:
             await asyncio.sleep(END_LOOK_S)
         self._save_floors()
 
-    def _released(self, upto: int, is_plain: bool) -> None:
+    def _released(self, upto: int, is_plain: bool, is_imported: bool) -> None:
         for one in self.logs.values():
-            one.released(upto, is_plain=is_plain)
+            one.released(upto, is_plain=is_plain, is_imported=is_imported)
 
     def _asked(self, _desk: str, data: bytes) -> None:
         """Another desk asks for what it lacks."""
@@ -200,5 +203,6 @@ class Exporter:
             bare={log_name: one.bare for log_name, one in logs},
             has_copies=self.has_copies,
             met=joined.met,
+            eras=self._eras,
         )
         joined.store.saving.remember(write_row(LINK, row, joined.bus.clock.wall_ns()))

@@ -169,7 +169,8 @@ class Linking:
         """The bus has drained: export what is left, within the time, and leave. Harmless when done twice."""
         loop = asyncio.get_running_loop()
         ends_s = loop.time() + timeout_s
-        for part in reversed(self.parts):
+        is_open = self.joined.admission.slot.store is not None  # not after a start that did not get so far
+        for part in reversed(self.parts if is_open else ()):
             left_s = max(0.0, ends_s - loop.time())
             with suppress(TimeoutError, LinkError):
                 async with asyncio.timeout(left_s):

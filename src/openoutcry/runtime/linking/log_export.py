@@ -216,12 +216,12 @@ class LogExport:
 
     def _largest(self) -> str:
         """Return which event is too large for the engine, in words."""
-        entries = () if self._group is None else self._group.entries
+        entries = () if self._group is None else cast("tuple[Stored, ...]", self._group.entries)
         largest = max(entries, key=size_of, default=None)
         return (
             "an event is too large"
             if largest is None
-            else f"{largest.event_id} has {size_of(largest):,} bytes"
+            else f"{largest.head().event_id} has {size_of(largest):,} bytes"
         )
 
     # -- where it stands ----------------------------------------------------------------------------
@@ -414,12 +414,12 @@ class LogExport:
 
     # -- reading the journal ------------------------------------------------------------------------
 
-    def released(self, upto: int, *, is_plain: bool) -> None:
+    def released(self, upto: int, *, is_plain: bool, is_imported: bool) -> None:
         """Everything up to a position was released, by a plain commit of ordinary events or by another one.
 
-        What has nothing for this log is passed over without being read.
+        What has nothing for this log is passed over without being read, as what other desks have made is.
         """
-        if is_plain and self._passes_plain:
+        if is_imported or (is_plain and self._passes_plain):
             if self.looked == self._released:
                 self.looked = upto
         elif self._waiter is not None:
@@ -476,7 +476,7 @@ class LogExport:
             after=self.after,
             upto=upto,
             positions=tuple(entry.position for entry in wanted),
-            entries=tuple(map(_entry_of, wanted)),
+            entries=cast("tuple[Entry, ...]", tuple(wanted)),  # nobody asks for ids
         )
 
     def _is_exported(self, entry: Stored) -> bool:
@@ -499,8 +499,3 @@ class LogExport:
 def log_of(entry: Entry) -> LogName:
     """Return in which log an entry is exported."""
     return "normal" if entry.lane == "normal" else "high"
-
-
-def _entry_of(stored: Stored) -> Entry:
-    event_id = stored.head().event_id or ""
-    return Entry(event_id, stored.payload, stored.lane, stored.level, stored.wall_ns, stored.header)

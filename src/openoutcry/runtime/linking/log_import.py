@@ -81,6 +81,7 @@ class LogImport:
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number
+        self._begins = self.reached.begins
         self._header = Header(desk=desk)
         self._plain: dict[type, bool] = {}
         self._ask_from_s = 0.0
@@ -180,7 +181,9 @@ class LogImport:
         chain, before = self._chain, Run.read(self._chain.journal)
         position = run.goes_on_at(before, chain.position)
         if before is None:
-            position = max(position, self._older_than_us(run, group.after))
+            older = self._older_than_us(run, group.after)
+            if older > position:
+                position = self._begins = older
         else:
             log.warning(
                 "desk %s %s, and is imported from position %d on (it was at %d)",
@@ -290,6 +293,7 @@ class LogImport:
             former=self._chain.former,
             made=self._made,
             number=group.place if is_all else self._number,
+            begins=self._begins,
         )
 
     def _note(self, reached: Reached) -> None:
@@ -309,10 +313,11 @@ class LogImport:
             taken = [self._takes(entry) for entry in entries]
             positions, entries = tuple(compress(positions, taken)), tuple(compress(entries, taken))
         events = decode_many([entry.payload for entry in entries])
-        if self._log == "normal" and all(map(self._is_plain, set(map(type, events)))):
-            written = list(map(self._as_imported, entries))
-            if all(entry.header is self._header for entry in written):
-                return _Wanted(positions, Plain(events, written))
+        is_plain = self._log == "normal" and all(map(self._is_plain, set(map(type, events))))
+        if is_plain and all(entry.header is None and entry.level <= Level.DISK for entry in entries):
+            header = self._header
+            written = [Entry(e.event_id, e.payload, e.lane, e.level, e.wall_ns, header) for e in entries]
+            return _Wanted(positions, Plain(events, written))
         found: list[tuple[int, Arrival]] = []
         for position, entry, event in zip(positions, entries, events, strict=True):
             forged = self._forged(entry)

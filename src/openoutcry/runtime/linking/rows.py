@@ -32,6 +32,31 @@ class Met(msgspec.Struct, frozen=True):
     upto: int
 
 
+ERAS_MOST: Final = 64
+"""So many changes of what is exported and imported are remembered."""
+
+
+class Era(msgspec.Struct, frozen=True, kw_only=True):
+    """What was exported and imported before the settings were changed: for who audits the journals later.
+
+    Attributes:
+        exports: As in `OwnRow`.
+        keep: As in `OwnRow`.
+        imports: As in `OwnRow`.
+        ends: Up to which position each log had it at least when that ended,
+        head: and up to which it could have it at most: the end of the journal.
+        reached: Up to which position of its journal each other desk was imported, by `desk:log`.
+
+    """
+
+    exports: tuple[str, ...]
+    keep: tuple[str, ...]
+    imports: tuple[str, ...]
+    ends: dict[LogName, int]
+    head: int
+    reached: dict[str, int]
+
+
 class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
     """What this desk is: for who reads the journal without the settings, and for the next life.
 
@@ -46,6 +71,7 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
         bare: Between this position and how far all others have come nothing is to be exported, by log.
         has_copies: Whether the logs may have copies of what was to be replicated.
         met: What the others had exported when this desk came, by the names of their rows.
+        eras: What was exported and imported before, the oldest first.
 
     """
 
@@ -59,6 +85,7 @@ class OwnRow(msgspec.Struct, frozen=True, kw_only=True):
     bare: dict[LogName, int] = {}
     has_copies: bool = False
     met: dict[str, Met] = {}
+    eras: tuple[Era, ...] = ()
 
     @classmethod
     def of(cls, link: Link, **more: Any) -> "OwnRow":
@@ -82,6 +109,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
         former: The runs before, the newest last.
         made: In which log that was read, and
         number: up to which place: where to read on, if it is still there.
+        begins: What is up to this position was gone from the log when this desk was new, and is not imported.
 
     """
 
@@ -90,6 +118,7 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
     former: tuple[str, ...] = ()
     made: str = ""
     number: int = 0
+    begins: int = 0
 
     @property
     def place(self) -> Place:
@@ -120,6 +149,36 @@ def read_own(journal: Journal) -> OwnRow | None:
 def read_reached(journal: Journal, desk: str, log_name: LogName) -> Reached:
     """Return how far a log of another desk is imported."""
     return _read(journal, name_of(desk, log_name), Reached) or Reached()
+
+
+def eras_after(
+    own: OwnRow | None,
+    exports: frozenset[str],
+    keep: frozenset[str],
+    imports: frozenset[str],
+    journal: Journal,
+) -> tuple[Era, ...]:
+    """Return the eras of a desk that goes on with these settings: one more if they are others."""
+    if own is None:
+        return ()
+    if (frozenset(own.exports), frozenset(own.keep), frozenset(own.imports)) == (exports, keep, imports):
+        return own.eras
+    prefix = f"{LINK[:-1]}:"
+    reached = {}
+    for snapshot in journal.snapshots():
+        if snapshot.subscription.startswith(prefix):
+            row = _read(journal, snapshot.subscription, Reached)
+            if row is not None:
+                reached[snapshot.subscription.removeprefix(prefix).removesuffix(")")] = row.position
+    ended = Era(
+        exports=own.exports,
+        keep=own.keep,
+        imports=own.imports,
+        ends=own.ends,
+        head=journal.head,
+        reached=reached,
+    )
+    return (*own.eras, ended)[-ERAS_MOST:]
 
 
 def _read(journal: Journal, row: str, kind: type[T]) -> T | None:

@@ -71,6 +71,7 @@ class Seats:
         joined = self._joined
         self._begin_anew()
         joined.is_out = False
+        joined.bus.seat_lost = None
         file = joined.store.journal
         path = str(file.path.resolve()) if isinstance(file, FileJournal) else new_name()
         self._mine = Seat(
@@ -214,7 +215,7 @@ class Seats:
         except LogGone:
             return await self._open_again()
         except (LinkError, TimeoutError) as error:
-            log.info("the seat of desk %s was not renewed: %s", joined.desk, error or "no answer")
+            log.info("the seat of desk %s was not renewed: %s", joined.desk, str(error) or "no answer")
             return False
         return True
 
@@ -269,6 +270,7 @@ class Seats:
         self.tenure.lost()
         log.critical("desk %s is lost: %s. %s", self._joined.desk, error, self._lost_for_good())
         self._judge()
+        self._joined.bus.lose_seat(SeatLost(self._lost_for_good()))
 
     def _judge(self) -> None:
         """Begin calls and accept durable events, or stop that."""

@@ -6,14 +6,16 @@ import { bytes, count, Empty, Fact, Mark, plain, span, Table, Text } from "../ui
 const LEVELS = { up: "ok", behind: "warn", gap: "warn", away: "idle", "": "idle" };
 const SILENT_NS = 3e9;
 const level = (word) => LEVELS[word] ?? "bad";
-const Word = ({ word }) => html`<span class=${level(word)}><${Mark} level=${level(word)} /> <${Text}>${word || "not heard"}<//></span>`;
+const Word = ({ word }) => html`<span class=${level(word)}><${Mark} level=${level(word)} /> <${Text}>${word || "unheard"}<//></span>`;
+/** A process is named by its id and what tells it from others of that id; the first is enough to read. */
+const holder = (desk) => (desk.holder ? `${desk.holder.replace(/^([0-9]+)\.[0-9a-f]{8}\..*$/s, "pid $1")}${desk.host ? ` on ${desk.host}` : ""}` : "nobody");
 const sum = (logs, of) => logs.reduce((all, log) => all + Math.max(0, of(log)), 0);
 const toImport = (desk) => sum(desk.logs, (log) => log.exported - log.imported);
 const toExport = (log) => (log.waiting_since_ns ? Math.max(0, log.released - log.exported) : 0);
 
-/** A desk that has said nothing for seconds is not what it last said of itself. */
+/** A desk that has said nothing for seconds is not what it last said of itself. One that nobody holds was stopped. */
 function wordOf(desk, now) {
-  if (desk.word === "away" || !desk.heard_ns) return desk.word;
+  if (desk.word === "away" || !desk.heard_ns) return desk.word || (desk.holder ? "" : "away");
   return now - desk.heard_ns > SILENT_NS ? "silent" : desk.word;
 }
 
@@ -25,7 +27,7 @@ const DESKS = (now) => [
   { head: "halts", w: "52px", num: true, title: "Kill switches that are active there", cell: (d) => count(d.halts) },
   { head: "ticks lost", w: "76px", num: true, wide: "roomy", title: "Ticks of it that never came", cell: (d) => count(d.ticks_lost) },
   { head: "conflated", w: "76px", num: true, wide: "wide", title: "Ticks that a newer one replaced before the bus saw them", cell: (d) => count(d.ticks_conflated) },
-  { head: "held by", w: "24%", wide: "wide", cell: (d) => html`<span title=${plain(`${d.holder} on ${d.host}, openoutcry ${d.version}`)}><${Text}>${d.holder ? `${d.holder}${d.host ? ` on ${d.host}` : ""}` : "nobody"}<//></span>` },
+  { head: "held by", w: "24%", wide: "wide", cell: (d) => html`<span title=${plain(`${d.holder} on ${d.host}, openoutcry ${d.version}`)}><${Text}>${holder(d)}<//></span>` },
 ];
 const LOGS = (now) => [
   { head: "log", cell: (l) => html`<b>${l.log}</b>` },
