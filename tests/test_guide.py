@@ -1,6 +1,7 @@
 """The code of the pages runs: the blocks between two headings, in order, are one program, or a firm."""
 
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -41,7 +42,7 @@ CHANGES = programs(CHANGING)
 @pytest.mark.parametrize("page", HOW_TO, ids=lambda page: page.stem)
 def test_a_how_to_page_has_code_that_is_run(page: Path) -> None:
     text = page.read_text(encoding="utf-8")
-    blocks = [block.partition("\n```")[0] for block in text.split("```python\n")[1:]]
+    blocks = [block.partition("\n```")[0] for block in re.split(r"```python[^\n]*\n", text)[1:]]
     lines_count = sum(1 for block in blocks for line in block.splitlines() if line)
     assert 0 < lines_count == sum(1 for code in programs(page).values() for line in code.splitlines() if line)
 

@@ -101,9 +101,7 @@ class Exporter:
         if ask.desk != self._joined.desk or ask.kill:
             return
         one, run = self.logs[ask.log], Run.read(ask.journal)
-        if (
-            not ask.journal
-        ):  # it has nothing of this journal: what others have that it lacks, it asks for then
+        if not ask.journal:  # it has nothing of this journal: what it lacks in the end, it asks for then
             one.ask(max(one.run.begins, one.floor))
         elif run is not None and run.origin == one.run.origin:
             one.ask(one.run.goes_on_at(run, ask.after))

@@ -52,12 +52,6 @@ WAIT_LOOK_S: Final = 0.002
 """How often it is looked whether something was exported, for who waits for that."""
 ASK_S: Final = 1.0
 """How often at most a log is exported again from an earlier position."""
-FLOOR_S: Final = 1.0
-"""How often it is looked how far all other desks have come."""
-TRIM_S: Final = 5.0
-"""How often a log is trimmed at most."""
-ALONE_SHARE: Final = 0.5
-"""Without another desk, the log is trimmed when it has used this share of its room."""
 
 ClaimAgain = Callable[[], Awaitable[None]]
 
