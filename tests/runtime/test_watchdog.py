@@ -338,9 +338,9 @@ def test_beside_a_busy_loop_a_thread_gets_its_turn():
     assert not breath.is_on
 
 
-def test_a_loop_that_uses_its_processor_is_paused(monkeypatch):
-    """(A machine that gives the loop less than a tenth of a processor lets other threads in anyway.)"""
-    pauses, passed = [], itertools.count()
+def a_clock(share, pauses):
+    """A stand-in for `time`: a millisecond passes at each look, and the loop uses a share of its processor."""
+    passed = itertools.count(1)
     now_ns = 0
 
     def monotonic_ns():
@@ -349,12 +349,16 @@ def test_a_loop_that_uses_its_processor_is_paused(monkeypatch):
         return now_ns
 
     def used_ns():
-        return now_ns
+        return int(now_ns * share)
 
-    clock = SimpleNamespace(
+    return SimpleNamespace(
         monotonic_ns=monotonic_ns, thread_time_ns=used_ns, process_time_ns=used_ns, sleep=pauses.append
     )
-    monkeypatch.setattr(gil_yield, "time", clock)
+
+
+def test_a_loop_that_uses_its_processor_is_paused(monkeypatch):
+    pauses = []
+    monkeypatch.setattr(gil_yield, "time", a_clock(1, pauses))
 
     async def main():
         breath = GilYield(asyncio.get_running_loop())
@@ -367,7 +371,9 @@ def test_a_loop_that_uses_its_processor_is_paused(monkeypatch):
 
 
 def test_a_loop_with_time_to_spare_does_not_pause_and_is_left_alone_after_a_while(monkeypatch):
-    monkeypatch.setattr("openoutcry.runtime.health.gil_yield.OVER_S", 0.05)
+    pauses = []
+    monkeypatch.setattr(gil_yield, "time", a_clock(0.05, pauses))
+    monkeypatch.setattr(gil_yield, "OVER_S", 0.005)
 
     async def main():
         breath = GilYield(asyncio.get_running_loop())
@@ -378,6 +384,7 @@ def test_a_loop_with_time_to_spare_does_not_pause_and_is_left_alone_after_a_whil
         return breath.count
 
     assert asyncio.run(main()) == 0
+    assert pauses == []
 
 
 @pytest.mark.parametrize("kind", ["stop", "never begun"])
