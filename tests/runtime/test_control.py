@@ -218,6 +218,8 @@ ASKED: list[tuple[str, dict[str, Any], Any, list[tuple[Any, ...]]]] = [
     ("reassign_cursor", {"old": "a", "new": "b"}, 7, [("reassign", "a", "b"), ("flush",)]),
     ("pause", {"subscription": "risk"}, "paused", [("pause", "risk")]),
     ("resume", {"subscription": "risk"}, "idle", [("resume", "risk")]),
+    ("firm_drop", {"firm": "alpha", "desk": "street"}, True, []),  # these are only put on record
+    ("firm_trim", {"firm": "alpha"}, True, []),
     ("flush", {}, True, [("flush",)]),
 ]
 

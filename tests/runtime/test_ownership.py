@@ -35,7 +35,7 @@ READS = "reads what is in memory"
 PARTS = "is for the parts of the bus"
 ANYWHERE = {
     "EventBus": {"admin": "only hands out an object that asks by itself"},
-    "Admin": {},
+    "Admin": {"seat_lost": READS},
     "Subscription": {
         "failing": READS,
         "handled": READS,
