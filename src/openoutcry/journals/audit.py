@@ -182,7 +182,7 @@ class Audit:
             lane: self._come[log].position if log in self._come else 0 for lane, log in LOG_OF.items()
         }
         self._found_all = False
-        self._first_same = dict.fromkeys(LOG_OF, (0, 0))
+        self._first_same: dict[str, tuple[int, int]] = dict.fromkeys(LOG_OF, (0, 0))
         self._pair = Pair(exporter=self._maker.name, importer=self._taker.name, counts={}, problems=[])
 
     def run(self) -> Pair:

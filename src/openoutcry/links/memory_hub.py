@@ -43,7 +43,7 @@ class _Log:
     """A log: messages at places that ascend and are never given twice, nor in another log of its name."""
 
     def __init__(self, name: LogName, made: str, last: int) -> None:
-        self.name = name
+        self.name: LogName = name
         self.made = made
         self.messages: list[Message] = []
         self.last = last

@@ -164,10 +164,12 @@ def release(
         say(await asyncio.to_thread(release_from, place, ids, None if ids else scope, reason, None, by))
         waited_s = 0.0
         named = {event_id for _, event_id in meant}
-        while waited_s < RELEASED_S and (left := _left(ear, named)):
+        left = _left(ear, named)
+        while left and waited_s < RELEASED_S:
             await asyncio.sleep(_LOOK_S)
             waited_s += _LOOK_S
-        return left if named else []
+            left = _left(ear, named)
+        return left
 
     left = act(link, releasing)
     if left:

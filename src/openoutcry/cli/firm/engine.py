@@ -12,7 +12,7 @@ from openoutcry.cli.mistakes import Failed
 from openoutcry.config import Link
 from openoutcry.errors import Garbled, LogGone, Unreachable
 from openoutcry.links.wire import Beat, read_message
-from openoutcry.ports import LOGS, Transport
+from openoutcry.ports import LOGS, Ended, LogName, Transport
 
 LISTEN_S: Final = 1.2
 """So long a command listens for beats, of which there are four a second."""
@@ -88,8 +88,10 @@ async def view_of(link: Link, transport: Transport, ear: Ear, listen_s: float) -
     seats = {}
     with suppress(LogGone):  # no desk has started yet
         seats = {seat.desk: seat for seat in await transport.seats()}
-    there = [log for log in LOGS if log in {one.log for one in facts.logs}]
-    ends = {name: {log: await transport.last(log, name) for log in there} for name in seats}
+    there: list[LogName] = [log for log in LOGS if log in {one.log for one in facts.logs}]
+    ends: dict[str, dict[LogName, Ended | None]] = {
+        name: {log: await transport.last(log, name) for log in there} for name in seats
+    }
     await asyncio.sleep(listen_s)
     for name in ear.said.keys() - seats.keys():
         ends[name] = {log: await transport.last(log, name) for log in there}

@@ -24,7 +24,7 @@ try:
 except ImportError as missing:
     raise ConfigError(f"[link] needs the package nats-py: {access.INSTALL}") from missing
 
-_log = logging.getLogger("openoutcry.links")
+_log = logging.getLogger("openoutcry")
 
 OPEN_S: Final = 6.0
 """How long opening waits for a server: it lets a first one be silent, and the next one answer."""
@@ -45,18 +45,22 @@ class Message(Protocol):
     @property
     def subject(self) -> str:
         """Where it was sent to."""
+        ...
 
     @property
     def reply(self) -> str:
         """Where an answer goes; empty if none is wanted."""
+        ...
 
     @property
     def data(self) -> bytes:
         """What it says."""
+        ...
 
     @property
     def headers(self) -> Mapping[str, str] | None:
         """What stands beside it."""
+        ...
 
 
 Hear = Callable[[Message], None]

@@ -124,7 +124,7 @@ class Exporter:
         while True:
             await asyncio.sleep(FLOOR_S)
             turns += 1
-            ends = {log_name: one.ends for log_name, one in self.logs.items()}
+            ends: dict[LogName, tuple[int, int]] = {log_name: one.ends for log_name, one in self.logs.items()}
             try:
                 seats = await self._joined.transport.seats()
             except LinkError as error:

@@ -76,7 +76,7 @@ class LogExport:
         self, joined: Joined, log_name: LogName, claim_again: ClaimAgain, on_run: Callable[[], None]
     ) -> None:
         self._joined = joined
-        self._log = log_name
+        self._log: LogName = log_name
         self._name = f"export {log_name}"
         self._claim_again = claim_again
         self._on_run = on_run
@@ -138,8 +138,8 @@ class LogExport:
         """Export, until the link ends."""
         pause_s = AGAIN_S
         while True:
+            seat = await self._joined.wait_seat()
             try:
-                seat = await self._joined.wait_seat()
                 if not self.is_found:
                     await self._find_end()
                     self._joined.problems.pop(self._name, None)

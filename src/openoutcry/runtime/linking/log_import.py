@@ -75,7 +75,7 @@ class LogImport:
         self._joined = joined
         self._votes = votes
         self._desk = desk
-        self._log = log_name
+        self._log: LogName = log_name
         self._name = f"import {desk} {log_name}"
         self._row = name_of(desk, log_name)
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
