@@ -184,6 +184,29 @@ def test_a_deriver_that_is_installed_twice_is_asked_once_and_stays_until_both_ar
     assert len(asked) == 2
 
 
+FORKED = """
+import os
+from openoutcry.events import install_deriver, new_event_id
+
+uninstall = install_deriver(lambda: "derived")
+pid = os.fork()
+if pid == 0:
+    ids = [new_event_id()]
+    uninstall()  # as a bus of the parent's does that is let go in the child
+    ids.append(new_event_id())
+    assert len({*ids, "derived"}) == 3
+    os._exit(0)
+assert os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) == 0
+assert new_event_id() == "derived"
+uninstall()
+assert new_event_id() != "derived"
+"""
+
+
+def test_a_forked_child_derives_nothing_of_its_parents():
+    subprocess.run([sys.executable, "-W", "error", "-c", FORKED], check=True, timeout=60)
+
+
 def test_fresh_ids_stay_unique_over_threads_with_a_deriver_installed(call):
     found = []
     threads = [

@@ -94,6 +94,16 @@ _sources: Final = _Sources()
 _changing: Final = Lock()
 
 
+def _forget_derivers() -> None:
+    """In a forked child: the parent's buses are not its own, and its events are not those of their handlers."""
+    _sources.derivers.clear()
+    _sources.connect()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_derivers)
+
+
 def new_event_id() -> str:
     """Return an id that no other event has: unique across processes, forks and threads.
 
@@ -139,8 +149,8 @@ def install_deriver(derive: Callable[[], str | None]) -> Callable[[], None]:
 
     def uninstall() -> None:
         with _changing:
-            if ours:
-                _sources.derivers.remove(ours.pop())
+            if ours and ours.pop() in _sources.derivers:  # else a fork has come in between
+                _sources.derivers.remove(derive)
                 _sources.connect()
 
     return uninstall
