@@ -95,7 +95,7 @@ _changing: Final = Lock()
 
 
 def _forget_derivers() -> None:
-    """In a forked child the parent's buses are not its own, and its events are not those of their handlers."""
+    """In a forked child the parent's buses are not its own, and no event is one of their handlers'."""
     _sources.derivers.clear()
     _sources.connect()
 

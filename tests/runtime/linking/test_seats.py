@@ -9,6 +9,7 @@ from desk_kit import Desk, passes, running
 from openoutcry import EventType, HealthCheckConfig, KillSwitchEvent
 from openoutcry.config import Link
 from openoutcry.errors import BusClosed, Fenced, JournalLocked, SeatLost, Taken
+from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.ports import Seat
@@ -64,6 +65,25 @@ async def test_the_desk_of_a_dead_process_is_claimed_at_once_by_who_has_its_jour
     before_s = now_s()
     async with running(street(hub, tmp_path / "one")):
         assert now_s() - before_s < 1
+
+
+@virtual
+async def test_a_desk_that_may_not_start_lets_go_of_its_journal_and_may_start_later(tmp_path):
+    hub = MemoryHub()
+    first, second = (street(hub, tmp_path / name, lease_s=0) for name in ("one", "two"))
+    await first.bus.start()
+    for _ in range(2):
+        with pytest.raises(Taken):
+            await second.bus.start()
+        with SqliteJournal(tmp_path / "two"):
+            pass
+    assert await second.bus.publish(an_order("o-1"))
+    await first.bus.stop(1)
+    async with running(second):
+        await second.bus.publish(an_order("o-2"))
+    with JournalReader(tmp_path / "two") as reader:
+        found = [entry.head().event_type for entry in reader.read(0, 100)]
+    assert found.count("order") == 2
 
 
 @virtual

@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from openoutcry.clocks import clock_of_loop
 from openoutcry.config import BusConfig, check_number
-from openoutcry.errors import BusClosed, JournalError, OpenOutcryError, RestoreFailed
+from openoutcry.errors import BusClosed, JournalError, LinkError, OpenOutcryError, RestoreFailed
 from openoutcry.journals import Recovered
 from openoutcry.ports import Clock, Transport
 from openoutcry.runtime.admission.from_threads import ThreadIntake
@@ -205,12 +205,21 @@ class Lifecycle:
         if self._has_control:
             await self.control.open(store)
         if self.linking is not None:
-            await self.linking.open()
+            await self._open_link(self.linking)
         self._start()
         if store is not None:
             if not self._has_control:
                 await self.control.open(store)
             await store.memories.wait_restored()
+
+    async def _open_link(self, linking: "Linking") -> None:
+        """Take the desk; if that may not be, let go of the journal, so that who may take it can have that."""
+        try:
+            await linking.open()
+        except LinkError:
+            await self.control.close(MOMENT_S)
+            self._slot.close()
+            raise
 
     def _start(self) -> None:
         bus = self._bus
