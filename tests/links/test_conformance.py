@@ -28,6 +28,17 @@ def on_an_engine(test: Callable[[Firm], Coroutine[Any, Any, None]]) -> Callable[
     return run
 
 
+async def trimmed(transport: Transport, upto: int, wanted: int) -> int:
+    """How many go, if it is tried until so many are gone: a node that is behind leaves some for the next time."""
+    count = await transport.trim("normal", "floor", upto)
+    for _ in range(500):
+        if count >= wanted:
+            break
+        await asyncio.sleep(0.01)
+        count += await transport.trim("normal", "floor", upto)
+    return count
+
+
 # -- logs
 
 
@@ -213,7 +224,7 @@ def test_a_full_log_refuses_and_takes_again_when_it_was_trimmed(link_engine: Eng
             assert 3 <= upto <= 5
             assert (await floor.last("normal", "floor")).upto == upto
             assert await floor.append(a_group(0, 1, log="high"), seat.tokens["high"])
-            assert await street.trim("normal", "floor", upto - 1) == upto - 1
+            assert await trimmed(street, upto - 1, upto - 1) == upto - 1
             await floor.append(a_group(upto, upto + 1, size_bytes=200_000), token)
             assert [group.upto for group in await read(street, "normal", 2)] == [upto, upto + 1]
 
@@ -230,7 +241,7 @@ async def test_trimming_removes_what_a_desk_no_longer_needs_and_nothing_else(fir
                 await transport.append(
                     a_group(number, number + 2, desk=name, log="high"), seats[name].tokens["high"]
                 )
-        assert await street.trim("normal", "floor", 5) == 2
+        assert await trimmed(street, 5, 2) == 2
         assert await street.trim("normal", "floor", 5) == 0
         assert await street.trim("normal", "nobody", 5) == 0
         assert [group.upto for group in await read(street, "normal", 3)] == [6, 8, 10]
@@ -245,7 +256,7 @@ async def test_trimming_keeps_the_newest_group_so_that_it_is_known_where_exports
         seat = await seated(floor, "floor")
         for number in range(3):
             await floor.append(a_group(number, number + 1), seat.tokens["normal"])
-        assert await floor.trim("normal", "floor", 1_000) == 2
+        assert await trimmed(floor, 1_000, 2) == 2
         assert (await floor.last("normal", "floor")).upto == 3
 
 
