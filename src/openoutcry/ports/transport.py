@@ -203,7 +203,8 @@ class Transport(Protocol):
     async def trim(self, log: LogName, desk: str, upto: int) -> int:
         """Remove a desk's groups whose `upto` is at most this position, and return how many.
 
-        A node that is behind the others may leave some of them for the next time. The desk's newest group stays, so that `last` still says where its exports end; and so do the tokens.
+        A node that is behind the others may leave some of them for the next time. The desk's newest group
+        stays, so that `last` still says where its exports end; and so do the tokens.
         """
         ...
 
