@@ -325,7 +325,8 @@ def make_certificates(folder: Path) -> None:
 
     names = "subjectAltName=IP:127.0.0.1,DNS:localhost"
     ec = ("-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes", "-days", "2")
-    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca")
+    may_sign = ("-addext", "keyUsage=critical,keyCertSign,cRLSign")  # from 3.13 on Python asks for that
+    openssl("req", "-x509", *ec, "-keyout", "ca.key", "-out", "ca.pem", "-subj", "/CN=ca", *may_sign)
     for name in ("server", "desk"):
         request = ("-keyout", f"{name}.key", "-out", f"{name}.csr", "-subj", f"/CN={name}", "-addext", names)
         openssl("req", "-new", *ec[:5], *request)

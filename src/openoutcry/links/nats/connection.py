@@ -181,13 +181,19 @@ class Connection:
                 finally:
                     opened.cancel()
         except TimeoutError:
-            raise Unreachable(f"no server answers at {self.where}{self._told()}") from None
+            raise Unreachable(f"no server answers at {self.where}{self._told()}{self._hint()}") from None
         if not self._is_open.is_set():
             raise LinkError(
                 f"the server at {self.where} refuses this desk{self._told()}. See to seed_file, tls_ca, "
                 "tls_cert and tls_key, and to the users in the server's configuration "
                 "(`openoutcry firm permissions`)"
             )
+
+    def _hint(self) -> str:
+        """Return what else silence may mean: in a TLS handshake a server need not say why it hangs up."""
+        if any(server.startswith("tls:") for server in self._servers):
+            return "; or one does not take this desk's certificate: see to tls_ca, tls_cert and tls_key"
+        return ""
 
     def begin(self) -> None:
         """Connect, and stay connected, in the background."""
