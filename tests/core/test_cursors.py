@@ -7,7 +7,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from openoutcry.core.cursors import Cursor
+from openoutcry.core.cursors import Cursor, import_of, name_of_import
 
 
 class CursorMachine(RuleBasedStateMachine):
@@ -106,3 +106,11 @@ def test_many_gaps_cost_no_more_to_settle_than_few():
     for position in range(1, 20_003, 2):
         cursor.settle(position, 1)
     assert (cursor.floor, cursor.settled_above()) == (20_001, [])
+
+
+@pytest.mark.parametrize(
+    "name", ["(link)", "(link:released)", "(link::normal)", "(link:a:b:c)", "(link:a:normal", "a:b"]
+)
+def test_only_the_name_of_an_import_is_read_as_one(name):
+    assert import_of(name) is None
+    assert import_of(name_of_import("street", "normal")) == ("street", "normal")

@@ -6,12 +6,25 @@ integer; what is settled above the floor is kept as merged stretches, found by e
 costs the same however many gaps there are.
 """
 
+import re
 from typing import Final
 
 BUS: Final = "(bus)"
 """The name under which a bus keeps a cursor of its own: how far events were handed out at all."""
 LINK: Final = "(link)"
 """The name under which a desk keeps how far all other desks have imported what it exports, for each log."""
+_IMPORT: Final = re.compile(rf"{re.escape(LINK[:-1])}:([^:]+):([^:]+)\)")
+
+
+def name_of_import(desk: str, log: str) -> str:
+    """Return the name under which a desk keeps how far it has imported a log of another one."""
+    return f"{LINK[:-1]}:{desk}:{log})"
+
+
+def import_of(name: str) -> tuple[str, str] | None:
+    """Return the desk and the log that such a name is about; None for another name."""
+    found = _IMPORT.fullmatch(name)
+    return None if found is None else (found[1], found[2])
 
 
 class Cursor:

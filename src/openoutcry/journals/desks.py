@@ -6,14 +6,13 @@ from typing import Final
 
 import msgspec
 
-from openoutcry.core.cursors import LINK
+from openoutcry.core.cursors import LINK, import_of
 from openoutcry.core.runs import Run
 from openoutcry.errors import ConfigError, OpenOutcryError
 from openoutcry.events.records import RECORDS
 from openoutcry.journals.reading import JournalReader
 from openoutcry.ports import LOGS, Header, LogName, Stored
 
-_OF_DESK: Final = "(link:"
 _EVERYTHING: Final = "*"
 _CONTROL: Final = "control"
 LOG_OF: Final[dict[str, LogName]] = {"control": "high", "high": "high", "normal": "normal"}
@@ -153,14 +152,10 @@ def desk_in(reader: JournalReader) -> Desk:
     own: Own | None = None
     imported: dict[str, dict[str, Come]] = {}
     for name in (head.snapshot.subscription for head in reader.memory_heads()):
-        desk, _, log = name.removeprefix(_OF_DESK).removesuffix(")").rpartition(":")
+        desk, log = import_of(name) or ("", "")
         if name == LINK and (found := reader.snapshot(name)) is not None:
             own = msgspec.json.decode(found.state, type=Own)
-        elif (
-            name == f"{_OF_DESK}{desk}:{log})"
-            and log in LOGS
-            and (found := reader.snapshot(name)) is not None
-        ):
+        elif log in LOGS and (found := reader.snapshot(name)) is not None:
             imported.setdefault(desk, {})[log] = msgspec.json.decode(found.state, type=Come)
     return Desk(
         path=reader.path,

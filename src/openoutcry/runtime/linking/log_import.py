@@ -23,6 +23,7 @@ import msgspec
 
 from openoutcry.config.link import EVERY_TYPE
 from openoutcry.core.chain import Chain, Verdict
+from openoutcry.core.cursors import name_of_import
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.runs import COPY, VOID, Run, is_beside
@@ -35,7 +36,7 @@ from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
 from openoutcry.runtime.linking.parts import Joined
-from openoutcry.runtime.linking.rows import Reached, name_of, read_reached, write_row
+from openoutcry.runtime.linking.rows import Reached, read_reached, write_row
 from openoutcry.runtime.linking.votes import Votes
 
 log = logging.getLogger("openoutcry")
@@ -77,7 +78,7 @@ class LogImport:
         self._desk = desk
         self._log: LogName = log_name
         self._name = f"import {desk} {log_name}"
-        self._row = name_of(desk, log_name)
+        self._row = name_of_import(desk, log_name)
         self.reached: Reached = read_reached(joined.store.journal, desk, log_name)
         self._chain = Chain(self.reached.run, self.reached.position, self.reached.former)
         self._made, self._number = self.reached.made, self.reached.number

@@ -8,7 +8,7 @@ from typing import Any, Final, Protocol
 
 from openoutcry.config import Link
 from openoutcry.config.link import EVERY_TYPE
-from openoutcry.core.cursors import LINK
+from openoutcry.core.cursors import LINK, name_of_import
 from openoutcry.core.link_words import LinkWord
 from openoutcry.errors import LinkError, OpenOutcryError
 from openoutcry.links.wire import Imported
@@ -16,7 +16,7 @@ from openoutcry.ports import LOGS, Facts, LogName, Seat, Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.store import Store
-from openoutcry.runtime.linking.rows import Met, OwnRow, name_of, read_own, write_row
+from openoutcry.runtime.linking.rows import Met, OwnRow, read_own, write_row
 from openoutcry.runtime.ownership import resolve
 from openoutcry.units import NS_PER_S
 
@@ -130,7 +130,7 @@ class Joined:
             for log_name in LOGS if seat.desk != self.desk else ():
                 ended = await self.transport.last(log_name, seat.desk)
                 if ended is not None:
-                    met[name_of(seat.desk, log_name)] = Met(ended.journal, ended.upto)
+                    met[name_of_import(seat.desk, log_name)] = Met(ended.journal, ended.upto)
         self.store.saving.remember(write_row(LINK, OwnRow.of(self.link, met=met), self.bus.clock.wall_ns()))
         await self.store.saving.save()
         self.is_new, self.met = False, met

@@ -10,7 +10,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from openoutcry.config import Link
-from openoutcry.core.cursors import LINK
+from openoutcry.core.cursors import LINK, import_of, name_of_import
 from openoutcry.errors import JournalError
 from openoutcry.ports import Journal, LogName, Place, Snapshot
 
@@ -129,11 +129,6 @@ class Reached(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
 T = TypeVar("T")
 
 
-def name_of(desk: str, log_name: LogName) -> str:
-    """Return the name of the row about a log of another desk."""
-    return f"{LINK[:-1]}:{desk}:{log_name})"
-
-
 def write_row(name: str, row: Any, wall_ns: int) -> Snapshot:
     """Return a row as the journal keeps it."""
     return Snapshot(
@@ -148,7 +143,7 @@ def read_own(journal: Journal) -> OwnRow | None:
 
 def read_reached(journal: Journal, desk: str, log_name: LogName) -> Reached:
     """Return how far a log of another desk is imported."""
-    return _read(journal, name_of(desk, log_name), Reached) or Reached()
+    return _read(journal, name_of_import(desk, log_name), Reached) or Reached()
 
 
 def eras_after(
@@ -163,13 +158,12 @@ def eras_after(
         return ()
     if (frozenset(own.exports), frozenset(own.keep), frozenset(own.imports)) == (exports, keep, imports):
         return own.eras
-    prefix = f"{LINK[:-1]}:"
     reached = {}
-    for snapshot in journal.snapshots():
-        if snapshot.subscription.startswith(prefix):
-            row = _read(journal, snapshot.subscription, Reached)
-            if row is not None:
-                reached[snapshot.subscription.removeprefix(prefix).removesuffix(")")] = row.position
+    for name in (snapshot.subscription for snapshot in journal.snapshots()):
+        found = import_of(name)
+        row = None if found is None else _read(journal, name, Reached)
+        if found is not None and row is not None:
+            reached[":".join(found)] = row.position
     ended = Era(
         exports=own.exports,
         keep=own.keep,
