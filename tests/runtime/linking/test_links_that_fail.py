@@ -255,6 +255,20 @@ async def test_what_is_exported_again_after_a_restart_is_handled_by_nobody_twice
         assert log_of(hub, "normal", "floor")[-25:] == there.ids[-25:]
 
 
+async def an_older_copy(hub, folder, then_s=0.5):
+    """The journal of a desk, without the last ten orders that the desk has exported."""
+    floor = Desk(hub, "floor", folder / "floor")
+    await floor.bus.start()
+    await publish(floor, orders(10))
+    await passes()
+    path = await crash(floor, folder / "before")
+    again = Desk(hub, "floor", folder / "floor")
+    async with running(again):
+        await publish(again, orders(10, 10))
+        await passes(then_s)
+    return path
+
+
 @virtual
 async def test_a_journal_that_lost_its_end_gets_it_back_from_the_log_and_nothing_new_is_taken_for_old(
     tmp_path,
@@ -263,15 +277,7 @@ async def test_a_journal_that_lost_its_end_gets_it_back_from_the_log_and_nothing
     street = Desk(hub, "street", tmp_path / "street")
     there = Listener(street)
     async with running(street):
-        floor = Desk(hub, "floor", tmp_path / "floor")
-        await floor.bus.start()
-        await publish(floor, orders(10))
-        await passes()
-        path = await crash(floor, tmp_path / "before")
-        again = Desk(hub, "floor", tmp_path / "floor")
-        async with running(again):
-            await publish(again, orders(10, 10))  # which the copy of before does not have
-            await passes()
+        path = await an_older_copy(hub, tmp_path)
         copy = Desk(hub, "floor", path)
         here = Listener(copy)
         async with running(copy):
@@ -298,15 +304,7 @@ async def test_what_others_have_says_nothing_before_it_is_known_where_the_journa
     street = Desk(hub, "street", tmp_path / "street")
     there = Listener(street)
     async with running(street):
-        floor = Desk(hub, "floor", tmp_path / "floor")
-        await floor.bus.start()
-        await publish(floor, orders(10))
-        await passes()
-        path = await crash(floor, tmp_path / "before")
-        again = Desk(hub, "floor", tmp_path / "floor")
-        async with running(again):
-            await publish(again, orders(10, 10))
-            await passes(3)
+        path = await an_older_copy(hub, tmp_path, 3)
         copy = Desk(hub, "floor", path)
         hub.fail("last", desk="floor", times=20)
         async with running(copy):

@@ -20,6 +20,13 @@ def street(hub, path, **fields):
     return Desk(hub, "street", path, **fields)
 
 
+async def die(desk):
+    """Start a desk, and end it in a way that it cannot give its seat back."""
+    await desk.bus.start()
+    desk.transport.die()
+    await desk.bus.stop(1)
+
+
 @virtual
 async def test_a_desk_that_nobody_holds_is_claimed_at_once(tmp_path):
     hub = MemoryHub()
@@ -57,10 +64,7 @@ async def test_a_second_process_of_that_name_is_told_who_holds_it(tmp_path):
 @virtual
 async def test_the_desk_of_a_dead_process_is_claimed_at_once_by_who_has_its_journal(tmp_path):
     hub = MemoryHub()
-    first = street(hub, tmp_path / "one")
-    await first.bus.start()
-    first.transport.die()
-    await first.bus.stop(1)
+    await die(street(hub, tmp_path / "one"))
     assert hub.seats()[0].holder  # it could not give it back
     before_s = now_s()
     async with running(street(hub, tmp_path / "one")):
@@ -89,10 +93,7 @@ async def test_a_desk_that_may_not_start_lets_go_of_its_journal_and_may_start_la
 @virtual
 async def test_another_host_waits_for_a_lease_and_a_quarter(tmp_path, monkeypatch):
     hub = MemoryHub()
-    first = street(hub, tmp_path / "one")
-    await first.bus.start()
-    first.transport.die()
-    await first.bus.stop(1)
+    await die(street(hub, tmp_path / "one"))
     monkeypatch.setattr(seats, "this_host", lambda: "another")
     monkeypatch.setattr(seats, "this_file", lambda _path: "another")
     before_s = now_s()
@@ -103,10 +104,7 @@ async def test_another_host_waits_for_a_lease_and_a_quarter(tmp_path, monkeypatc
 @virtual
 async def test_a_lease_of_0_is_taken_over_by_nobody_else(tmp_path, monkeypatch):
     hub = MemoryHub()
-    first = street(hub, tmp_path / "one", lease_s=0)
-    await first.bus.start()
-    first.transport.die()
-    await first.bus.stop(1)
+    await die(street(hub, tmp_path / "one", lease_s=0))
     with pytest.raises(Taken, match=r"does not lapse \(lease_s = 0\).*openoutcry firm drop street"):
         await street(hub, tmp_path / "two").bus.start()
     async with running(street(hub, tmp_path / "one", lease_s=0)):
@@ -142,10 +140,7 @@ async def test_a_seat_that_is_not_renewed_in_time_holds_everything_until_it_is(t
 @virtual
 async def test_another_container_takes_the_desk_over_at_once_if_it_has_the_file(tmp_path, monkeypatch):
     hub = MemoryHub()
-    first = street(hub, tmp_path / "one", lease_s=0)
-    await first.bus.start()
-    first.transport.die()
-    await first.bus.stop(1)
+    await die(street(hub, tmp_path / "one", lease_s=0))
     (tmp_path / "volume").mkdir()
     for file in tmp_path.glob("one*"):
         file.rename(tmp_path / "volume" / file.name)
@@ -157,10 +152,7 @@ async def test_another_container_takes_the_desk_over_at_once_if_it_has_the_file(
 @virtual
 async def test_a_copy_of_the_journal_proves_nothing(tmp_path, monkeypatch):
     hub = MemoryHub()
-    first = street(hub, tmp_path / "one", lease_s=0)
-    await first.bus.start()
-    first.transport.die()
-    await first.bus.stop(1)
+    await die(street(hub, tmp_path / "one", lease_s=0))
     (tmp_path / "copy").mkdir()
     for file in tmp_path.glob("one*"):
         (tmp_path / "copy" / file.name).write_bytes(file.read_bytes())
@@ -285,9 +277,7 @@ async def test_one_that_found_its_desk_taken_may_start_when_it_is_free(tmp_path)
 async def test_a_start_that_waits_for_a_lease_can_be_stopped(tmp_path):
     hub = MemoryHub()
     first = street(hub, tmp_path / "one")
-    await first.bus.start()
-    first.transport.die()
-    await first.bus.stop(1)
+    await die(first)
     second = street(hub, tmp_path / "two")
     starting = asyncio.create_task(second.bus.start())
     await passes(5)
