@@ -11,6 +11,7 @@ from openoutcry.errors import ConfigError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
 from openoutcry.ports import Clock, Journal, Transport
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.delivery.chance import Chance
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.seen_ids import SeenIds
@@ -43,13 +44,16 @@ def foundation_of(
     config: BusConfig, clock: Clock | None, journal: Journal | None
 ) -> tuple[BusState, Rounds, Callable[[Dispatcher], StoreSlot]]:
     """Return what the other parts of a bus stand on: its state, its rounds, what makes its store's slot."""
-    ownership, recorder = Ownership(), Recorder(config)
+    ownership, chance = Ownership(), Chance(config.seed)
+    recorder = Recorder(config, chance.first_seed)
     rounds = _rounds_of(config, clock, ownership, recorder)
-    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds)
+    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds, chance)
     return bus, rounds, partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
 
 
-def _state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds) -> BusState:
+def _state_of(
+    config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds, chance: Chance
+) -> BusState:
     """Return the state that the parts of a bus share."""
     window_ns = int(config.dedup_window_s * NS_PER_S)
     history = History(config.history_size, config.history_bytes_most)
@@ -57,7 +61,9 @@ def _state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rou
     important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
     checks_all = config.check_events == "always"
-    return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all)
+    return BusState(
+        config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all, chance
+    )
 
 
 def _rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, recorder: Recorder) -> Rounds:
