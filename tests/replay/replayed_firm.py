@@ -31,12 +31,23 @@ class Strategy:
 
     async def on_tick(self, tick: MarketDataEvent) -> None:
         before, self.last = self.last, tick.price
+        advice: dict[str, float] | None = None
+        if self.name == "steady":
+            advice = await self.bus.recorded("model", lambda: self.ask(tick))
         if self.thinks_s:
             await asyncio.sleep(self.thinks_s)
         if tick.symbol == "ZN" and self.name == "slow":
             self.bus.abstain(self.name, "no view on bonds", tick.round_id)
             return
-        await self.bus.publish_signal(self.signal(tick, before))
+        said = self.signal(tick, before)
+        if advice is not None:
+            said = changed(said, confidence=advice["confidence"], strength=self.bus.chance.random())
+        await self.bus.publish_signal(said)
+
+    async def ask(self, tick: MarketDataEvent) -> dict[str, float]:
+        """A model, which never answers twice alike."""
+        await asyncio.sleep(random.random() / 1000)
+        return {"confidence": random.random()}
 
     def signal(self, tick: MarketDataEvent, before: float) -> SignalEvent:
         return SignalEvent(
@@ -148,29 +159,29 @@ class _Changed(Strategy):
 
     def signal(self, tick: MarketDataEvent, before: float) -> SignalEvent:
         said = super().signal(tick, before)
-        return self.changed(said) if self.name == "slow" and tick.round_id == "ES-10" else said
+        return self.amended(said) if self.name == "slow" and tick.round_id == "ES-10" else said
 
-    def changed(self, said: SignalEvent) -> SignalEvent:
+    def amended(self, said: SignalEvent) -> SignalEvent:
         return said
 
 
 class _OtherRationale(_Changed):
-    def changed(self, said: SignalEvent) -> SignalEvent:
+    def amended(self, said: SignalEvent) -> SignalEvent:
         return (
             said.copy_with(rationale="because")
             if hasattr(said, "copy_with")
-            else _with(said, rationale="because")
+            else changed(said, rationale="because")
         )
 
 
 class _ReadsTheClock(_Changed):
-    def changed(self, said: SignalEvent) -> SignalEvent:
-        return _with(said, rationale=f"at {time.time_ns()}")
+    def amended(self, said: SignalEvent) -> SignalEvent:
+        return changed(said, rationale=f"at {time.time_ns()}")
 
 
 class _Random(_Changed):
-    def changed(self, said: SignalEvent) -> SignalEvent:
-        return _with(said, confidence=random.random())
+    def amended(self, said: SignalEvent) -> SignalEvent:
+        return changed(said, confidence=random.random())
 
 
 class _Silent(Strategy):
@@ -210,7 +221,7 @@ class _Writes(Strategy):
         await super().on_tick(tick)
 
 
-def _with(said: SignalEvent, **changes: Any) -> SignalEvent:
+def changed(said: SignalEvent, **changes: Any) -> SignalEvent:
     fields = {name: getattr(said, name) for name in said.__struct_fields__}
     return SignalEvent(**(fields | changes))
 

@@ -136,6 +136,8 @@ def test_what_cannot_be_replayed_says_why(day: Path, tmp_path: Path, monkeypatch
         replay(day, "replayed_firm:Strategy")
     with pytest.raises(ConfigError, match="imports it in a process of its own"):
         replay(day, lambda bus: None)
+    with pytest.raises(ConfigError, match="write MODULE:APP"):
+        replay(day, "replayed_firm")
     record(tmp_path / "off.db", record="off")
     with pytest.raises(RecordTooThin, match="does not say how its bus was started"):
         read_day(tmp_path / "off.db")

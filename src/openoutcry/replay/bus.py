@@ -9,10 +9,12 @@ from openoutcry.core.terms import Terms
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Changes, CursorState
 from openoutcry.ports import Entry as WrittenEntry
+from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
 from openoutcry.replay.script import Script
+from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.parts import Parts
 from openoutcry.runtime.rounds.rounds import Ballot
@@ -41,6 +43,7 @@ class ReplayedBus(EventBus):
         self._parts = Parts(admission=partial(HeldAdmission, script), new_round=self._new_round)
         self._journal = MemoryJournal(script.day.origin)
         super().__init__(**_arguments(script.day), journal=self._journal)
+        self._outside = Outside(self._bus, PlayedAnswers(script.day))
 
     def _new_round(
         self, round_id: str, terms: Terms, opened_ns: int, wall_ns: int | None, recall: Recall | None
@@ -135,6 +138,7 @@ def _arguments(day: Day) -> dict[str, Any]:
     return {
         **kept,
         "max_queue_size": ROOM,
+        "seed": None if day.manifest is None else day.manifest.seed,
         "backpressure_config": BackpressureConfig(),
         "persistence_config": PersistenceConfig(
             **levels, levels=dict(persistence.get("levels", {})), record="off", socket=False

@@ -10,6 +10,7 @@ from typing import Any, Final
 from openoutcry.errors import RecordTooThin
 from openoutcry.events import (
     RECORDS,
+    AnswerRecorded,
     RoundLate,
     RoundOpened,
     RoundReleased,
@@ -21,6 +22,7 @@ from openoutcry.events import (
 )
 from openoutcry.journals import JournalReader
 from openoutcry.ports import Filter, Level, Stored
+from openoutcry.runtime.api.answers import Question
 
 PAGE: Final = 4_096
 NEVER_NS: Final = 2**63 - 1
@@ -94,6 +96,7 @@ class Day:
         ended_well: Whether the bus was stopped; else its process may have died.
         runs_count: How many runs the journal has; this is the first.
         is_taped: Whether everything that was taken, and all that lives in memory alone, was recorded.
+        answers: What was answered from outside, by question.
         failed: Which calls failed on the day, as (subscription, id of the event).
         before: What came before the stretch that is replayed: agents remember it, as at a start.
         from_ns: Where that stretch begins, from the start of the run.
@@ -109,6 +112,7 @@ class Day:
     ended_well: bool = True
     runs_count: int = 1
     is_taped: bool = False
+    answers: dict[Question, AnswerRecorded] = field(default_factory=dict)
     failed: set[tuple[str, str]] = field(default_factory=set)
     before: list[Stored] = field(default_factory=list)
     from_ns: int = 0
@@ -231,6 +235,10 @@ def _day_of(path: Path, stored: list[tuple[Stored, Any]]) -> Day:
             continue
         entries.append(_entry(one, event, started_wall_ns, entries[-1].at_ns if entries else 0))
     day = Day(path, manifest, entries, records, rounds, started_wall_ns, runs_count=runs_count)
+    for _, record in records:
+        if isinstance(record, AnswerRecorded):
+            asked = Question(record.name, record.subscription, record.causation_id or "", record.ordinal)
+            day.answers.setdefault(asked, record)
     _mark_votes(day)
     return day
 

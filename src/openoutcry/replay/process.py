@@ -98,12 +98,23 @@ def app_name(app: Any) -> str:
     if isinstance(app, str):
         return app
     module, name = getattr(app, "__module__", None), getattr(app, "__qualname__", None)
-    if not module or not name or "<" in name or module == "__main__":
+    if module == "__main__":
+        module = _name_of_program()
+    if not module or not name or "<" in name:
         raise ConfigError(
             f"app is {app!r}: a replay imports it in a process of its own, so name it, as 'module:app', or "
             "give a function or class at the top of a module"
         )
     return f"{module}:{name}"
+
+
+def _name_of_program() -> str:
+    """Return under which name the program that runs can be imported; empty if it is no file."""
+    program = sys.modules["__main__"]
+    spec, file = getattr(program, "__spec__", None), getattr(program, "__file__", None)
+    if spec is not None:
+        return str(spec.name)
+    return Path(file).stem if file else ""
 
 
 def _path() -> str:

@@ -11,6 +11,7 @@ from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
 from openoutcry.ports import Clock, Journal, Transport
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.api.parts import Parts
+from openoutcry.runtime.delivery.chance import Chance
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
@@ -42,14 +43,17 @@ def foundation_of(
     config: BusConfig, clock: Clock | None, journal: Journal | None, parts: Parts
 ) -> tuple[BusState, Rounds, Admission]:
     """Return what the other parts of a bus stand on: its state, its rounds and its admission."""
-    ownership, recorder = Ownership(), Recorder(config)
+    ownership, chance = Ownership(), Chance(config.seed)
+    recorder = Recorder(config, chance.first_seed)
     rounds = _rounds_of(config, clock, ownership, recorder, parts)
-    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds)
+    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds, chance)
     make_slot = partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
     return bus, rounds, parts.admission(bus, make_slot, config.kill_switch_releasers)
 
 
-def _state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds) -> BusState:
+def _state_of(
+    config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds, chance: Chance
+) -> BusState:
     """Return the state that the parts of a bus share."""
     window_ns = int(config.dedup_window_s * NS_PER_S)
     history = History(config.history_size, config.history_bytes_most)
@@ -57,7 +61,9 @@ def _state_of(config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rou
     important = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES) | pressure.shed_last
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
     checks_all = config.check_events == "always"
-    return BusState(config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all)
+    return BusState(
+        config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all, chance
+    )
 
 
 def _rounds_of(
