@@ -128,7 +128,10 @@ class MemoryJournal:
         duplicates: list[Duplicate] = []
         wants_sync = False
         for index, entry in enumerate(entries):
-            known = self._places.get(entry.event_id)
+            is_beside = entry.level is Level.MEMORY
+            if is_beside is not (entries[0].level is Level.MEMORY):
+                raise InvalidEvent("entries at the level `memory` are written in calls of their own")
+            known = None if is_beside else self._places.get(entry.event_id)
             if known is None:
                 known = self._place(entry, self.head + 1 + len(batch))
                 batch.append(known)
@@ -146,7 +149,8 @@ class MemoryJournal:
 
     def _place(self, entry: Entry, position: int) -> Stored:
         stored = Stored(position, entry.payload, entry.lane, entry.level, entry.wall_ns, entry.header)
-        self._places[entry.event_id] = stored
+        if not stored.is_beside:
+            self._places[entry.event_id] = stored
         return stored
 
     def _save(self, changes: Changes) -> None:
