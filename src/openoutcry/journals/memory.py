@@ -123,15 +123,14 @@ class MemoryJournal:
         for entry in entries:
             if entry.lane not in LANES:
                 raise InvalidEvent(f"lane = {entry.lane!r}: an entry's lane is one of {', '.join(LANES)}")
+            if (entry.level is Level.MEMORY) is not (entries[0].level is Level.MEMORY):
+                raise InvalidEvent("entries at the level `memory` are written in calls of their own")
         batch: list[Stored] = []
         positions: list[int] = []
         duplicates: list[Duplicate] = []
         wants_sync = False
         for index, entry in enumerate(entries):
-            is_beside = entry.level is Level.MEMORY
-            if is_beside is not (entries[0].level is Level.MEMORY):
-                raise InvalidEvent("entries at the level `memory` are written in calls of their own")
-            known = None if is_beside else self._places.get(entry.event_id)
+            known = None if entry.level is Level.MEMORY else self._places.get(entry.event_id)
             if known is None:
                 known = self._place(entry, self.head + 1 + len(batch))
                 batch.append(known)

@@ -27,7 +27,7 @@ _LEVEL: Final = 1
 """Of the compression: a higher one saves a tenth, and takes twice as long."""
 
 
-class Call(NamedTuple):
+class RecordedCall(NamedTuple):
     """Some events of one lane that a worker took together, and how that ended."""
 
     subscription: str
@@ -57,7 +57,7 @@ class Call(NamedTuple):
     gaps. What nobody took of a lane's numbers was let go there: conflated, dropped or withdrawn."""
 
 
-class Made(NamedTuple):
+class RecordedPublication(NamedTuple):
     """A publication from inside a call whose id was not derived in it, or that was refused."""
 
     event_id: str
@@ -82,11 +82,11 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
 
     """
 
-    calls: Sequence[Call] = ()
+    calls: Sequence[RecordedCall] = ()
     released: Sequence[tuple[int, int]] = ()
     beside: Sequence[tuple[int, int, int]] = ()
     raised: Sequence[tuple[str, int]] = ()
-    made: Sequence[Made] = ()
+    made: Sequence[RecordedPublication] = ()
 
 
 class _Written(msgspec.Struct, array_like=True, frozen=True):
@@ -160,19 +160,19 @@ def read_steps(text: str) -> Steps:
             released=found.released,
             beside=found.beside,
             raised=found.raised,
-            made=[Made(one[0], found.names[one[1]], one[2], one[3]) for one in found.made],
+            made=[RecordedPublication(one[0], found.names[one[1]], one[2], one[3]) for one in found.made],
         )
     except (ValueError, zlib.error, msgspec.MsgspecError, IndexError, TypeError) as problem:
         raise JournalCorrupt(f"a record of the tape cannot be read: {problem}; run verify") from problem
 
 
-def _calls(found: _Written) -> Iterable[Call]:
+def _calls(found: _Written) -> Iterable[RecordedCall]:
     begun_ns = 0
     for row in found.calls:
         who, kind, attempts, number, since_ns, took_ns, head, what = cast("tuple[int, ...]", row[:8])
         begun_ns += since_ns
         end = ENDS[kind // 4]
-        yield Call(
+        yield RecordedCall(
             found.names[who],
             LANES[kind % 4],
             attempts + 1,

@@ -128,8 +128,10 @@ class Tape:
     # -- in time ------------------------------------------------------------------------------------
 
     def begin(self, wake: Callable[[bool], None]) -> None:
-        """Call `wake` from now on when notes wait; with True: the next commit is to take them."""
+        """Call `wake` when notes wait, and now if any do; with True: the next commit is to take them."""
         self._wake = wake
+        if self.has_any:
+            wake(False)
 
     def end(self) -> None:
         """Call nobody any more."""
@@ -249,6 +251,8 @@ class Tape:
         """Take back what was not written: it goes with the next commit."""
         self.delivered = [*delivered, *self.delivered]
         self.beside_count = sum(len(one.events) for one in self.delivered)
+        if self._wake is not None:
+            self._wake(False)
 
     def take(self) -> Notes:
         """Return what waits, and the calls that are going on and of which nothing was said yet."""

@@ -40,10 +40,10 @@ class TapeWriter:
     def started(self, now_ns: int) -> None:
         """A run begins: times count from here."""
         self._since_ns, self._number, self._stem = now_ns, 0, ""
-        self._is_ending = False
 
     def begin(self, wake: Callable[[bool], None]) -> None:
         """Call `wake` from now on when notes wait; with True: they are to be written now."""
+        self._is_ending = False
         self.tape.begin(wake)
 
     def end(self) -> None:
