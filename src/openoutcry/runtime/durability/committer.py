@@ -323,7 +323,8 @@ class Committer:
                 extras = self._prepare(commit, extras)
             records, own = self._records, commit if commit.entries is None else commit.entries
             takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
-            takes = takes and records.recorder.has_any
+            records.write_beside()
+            takes = takes and records.has_any
             entries = records.entries_with(commit, own) if takes else own
             changes = None if extras is None else extras.changes
             changes = commit.changes_with(changes) if commit.snapshots else changes
