@@ -111,6 +111,7 @@ async def _run(script: Script, app: Any, target: str) -> None:
     bus.watch_errors()
     async with set_up(app, bus, target):
         bus.remember()
+        bus.link_mailboxes()
         await bus.start()
         try:
             await script.play(bus.let_in, bus)
@@ -121,6 +122,7 @@ async def _run(script: Script, app: Any, target: str) -> None:
             script.is_closed = True
             await bus.stop(timeout_s=0)
     bus.judge_rounds()
+    script.astray_count = bus.astray_count
 
 
 def _result(script: Script, target: str) -> Replayed:
@@ -143,11 +145,6 @@ def _result(script: Script, target: str) -> Replayed:
     )
 
 
-def day_version(day: Day) -> str:
-    """Return which version of openoutcry has recorded a day."""
-    return "" if day.manifest is None else day.manifest.version
-
-
 def _limits(script: Script) -> tuple[str, ...]:
     found = []
     if not script.day.is_taped:
@@ -155,15 +152,20 @@ def _limits(script: Script) -> tuple[str, ...]:
             "in which order agents took their events is not in this record (record='replay' keeps that): "
             "what differs may come from there"
         )
+    if script.day.gap:
+        found.append(f"{script.day.gap}; the day was replayed up to there")
+    if script.astray_count:
+        found.append(f"{script.astray_count} events were taken in another order than the tape says")
     if script.day.runs_count > 1:
         found.append(
             f"the journal has {script.day.runs_count} runs; what came after the first restart was not "
             "replayed"
         )
-    if day_version(script.day) != __version__:
+    version = script.day.manifest.version
+    if version != __version__:
         found.append(
-            f"the day was recorded by openoutcry {day_version(script.day)}, and this is {__version__}: "
-            "compare within one version"
+            f"the day was recorded by openoutcry {version}, and this is {__version__}: compare within one "
+            "version"
         )
     if script.aside_count:
         found.append(

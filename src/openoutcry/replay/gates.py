@@ -11,7 +11,6 @@ from openoutcry.core.barrier import NEVER_NS, Recall, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome, StandIn, Status
 from openoutcry.core.terms import Terms
 from openoutcry.events import RoundReleased
-from openoutcry.ports import Level
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.script import Script
 from openoutcry.runtime.admission.again import Answer
@@ -43,8 +42,7 @@ class HeldAdmission(Admission):
         turn = self._offer(event, level, vote)
         if turn is None:
             return await super().publish(event, priority, level, vote, answer)
-        await self._wait(turn)
-        return True
+        return await self._wait(turn)
 
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Hold what is published against the record."""
@@ -65,14 +63,13 @@ class HeldAdmission(Admission):
         for event, turn in zip(given, turns, strict=True):
             if turn is None:
                 await super().publish(event, priority)
-            else:
-                await self._wait(turn)
+            elif not await self._wait(turn):
+                return given.index(event)
         return len(given)
 
-    async def _wait(self, turn: "asyncio.Future[bool]") -> None:
+    async def _wait(self, turn: "asyncio.Future[bool]") -> bool:
         """Wait for a turn, unless what is published waits for something itself: the start, or an outbox."""
-        if self._bus.running and outbox_of(self._bus) is None:
-            await turn
+        return await turn if self._bus.running and outbox_of(self._bus) is None else True
 
     def _offer(self, event: Any, level: str | None, vote: Vote | None) -> "asyncio.Future[bool] | None":
         """Return the future of its turn; None: it is not held against the record."""
@@ -93,8 +90,8 @@ class HeldAdmission(Admission):
 
     async def let_in(self, entry: Entry, vote: Vote | None) -> bool:
         """Admit a recorded event, as it was on the day."""
-        level = "memory" if entry.level is Level.MEMORY else entry.level.name.lower()
-        return await super().publish(entry.event, entry.lane == "high", level, vote)
+        stored = entry.stored
+        return await super().publish(entry.event, stored.lane == "high", stored.level.name.lower(), vote)
 
 
 class PlayedRound(Round):
@@ -127,7 +124,7 @@ class PlayedRound(Round):
             self.due_ns = (
                 NEVER_NS
                 if released is None
-                else max(opened_ns, past.at_ns + script.lost_ns) + released.noticed_ns
+                else max(opened_ns, past.at_ns + script.pace.lost_ns) + released.noticed_ns
             )
 
     def arrive(self, agent: str, signal: Any, now_ns: int) -> Verdict:

@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from openoutcry.events import event_type_of
 from openoutcry.replay.comparing import Difference, compared
 from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.taking import Pace
 from openoutcry.units import NS_PER_S
 
 PATIENCE_NS: Final = 20_000_000
@@ -49,7 +50,9 @@ class Script:
         strict: Whether timestamps are compared as well.
         published: What agents have published of what is compared, by id.
         differences: What they did otherwise, in the order in which it was found.
-        lost_ns: For how long what was missing has been waited for: so much later is all that follows.
+        pace: How far it is, for the mailboxes.
+        cut_count: How many events were published that the day had published later, or was about to.
+        astray_count: How many events were taken in another order than on the day.
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
 
@@ -60,8 +63,8 @@ class Script:
         self.strict = strict
         self.published: dict[str, Any] = {}
         self.differences: list[Difference] = []
-        self.lost_ns = 0
-        self.aside_count = 0
+        self.pace = Pace(_now_ns, _call_at)
+        self.cut_count = self.aside_count = self.astray_count = 0
         self.is_closed = False
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
@@ -81,13 +84,16 @@ class Script:
 
         What is not in the record is never admitted, and nobody waits for it.
         """
-        event_id, turn = event.event_id, asyncio.get_running_loop().create_future()
-        turn.set_result(True)
-        entry = self.day.by_id.get(event_id)
+        event_id, turn = event.event_id, _answered(answer=True)
+        entry, day = self.day.by_id.get(event_id), self.day
         if event_id in self.published or self.is_closed:
             return self._turns.get(event_id, turn)
         if entry is None:
-            if agent is None:
+            if event_id in day.refused:
+                turn = _answered(answer=False)
+            elif event_id in day.beyond or (agent or "", cause_id or "") in day.unended:
+                self.cut_count += 1
+            elif agent is None:
                 self.aside_count += 1
             else:
                 self.published[event_id] = event
@@ -162,6 +168,8 @@ class Script:
             await self._turn_of(loop, entry)
             self._handed.add(entry.event.event_id)
             await admit(entry)
+            if entry.level:
+                self.pace.moved(entry.position)
             turn = self._turns.pop(entry.event.event_id, None)
             if turn is not None and not turn.done():
                 turn.set_result(True)
@@ -179,7 +187,7 @@ class Script:
             rounds.open(one)
 
     async def _until(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
-        left_s = (at_ns + self.lost_ns) / NS_PER_S - loop.time()
+        left_s = (at_ns + self.pace.lost_ns) / NS_PER_S - loop.time()
         if left_s > 0:
             await asyncio.sleep(left_s)
 
@@ -203,10 +211,24 @@ class Script:
             async with asyncio.timeout(PATIENCE_NS / NS_PER_S):
                 await offered
         except TimeoutError:
-            self.lost_ns += PATIENCE_NS
+            self.pace.lost_ns += PATIENCE_NS
             self._missing[event_id] = self._note("missing", _source(event), event, entry, None)
         finally:
             self._awaited = None
+
+
+def _now_ns() -> int:
+    return round(asyncio.get_running_loop().time() * NS_PER_S)
+
+
+def _call_at(at_ns: int, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_at(at_ns / NS_PER_S, call)
+
+
+def _answered(*, answer: bool) -> "asyncio.Future[bool]":
+    turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    turn.set_result(answer)
+    return turn
 
 
 def _source(event: Any) -> str:
