@@ -10,11 +10,11 @@ import msgspec
 
 from openoutcry.clocks import VirtualClock
 from openoutcry.events import stamps
-from openoutcry.replay.app import set_up
 from openoutcry.replay.bus import ReplayedBus
 from openoutcry.replay.comparing import Difference, Hashes, hashes_of
 from openoutcry.replay.day import Day
 from openoutcry.replay.script import Script
+from openoutcry.replay.venue import set_up_both
 from openoutcry.version import __version__
 from openoutcry.virtual import VirtualLoop
 
@@ -75,13 +75,15 @@ def replay_here(
     app: Any,
     target: str,
     *,
+    broker: Any = None,
     strict: bool = False,
     denial: Switch | None = None,
     own_time: Callable[[VirtualClock], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> Replayed:
     """Replay a day in this process. It takes the loop of the thread, and seeds `random`.
 
-    `denial` is switched on for that long; `own_time` has the `time` module read the clock.
+    `broker` is the venue of that day, if it had one, which subscribes before the app. `denial` is switched on
+    for that long; `own_time` has the `time` module read the clock.
     """
     random.seed(SEED)
     script = Script(day, strict=strict)
@@ -89,13 +91,14 @@ def replay_here(
     loop.clock.advance_to(day.from_ns)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
-        with own_time(clock), _switched_on(denial):
-            runner.run(_run(script, app, target))
+        with own_time(clock), switched_on(denial):
+            runner.run(_run(script, app, target, broker))
     return _result(script, target)
 
 
 @contextmanager
-def _switched_on(denial: Switch | None) -> Iterator[None]:
+def switched_on(denial: Switch | None) -> Iterator[None]:
+    """Deny effects meanwhile, where there is something that does."""
     if denial is None:
         yield
         return
@@ -106,10 +109,10 @@ def _switched_on(denial: Switch | None) -> Iterator[None]:
         denial.is_on = False
 
 
-async def _run(script: Script, app: Any, target: str) -> None:
+async def _run(script: Script, app: Any, target: str, broker: Any) -> None:
     bus = ReplayedBus(script)
     bus.watch_errors()
-    async with set_up(app, bus, target):
+    async with set_up_both(bus, app, target, broker, script.day.manifest.broker):
         bus.remember()
         bus.link_mailboxes()
         await bus.start()
