@@ -41,6 +41,8 @@ from openoutcry.virtual import VirtualLoop
 
 AFTERWARDS_S: Final = 86_400.0
 """So long in virtual time agents may go on when the data are over."""
+NEVER_S: Final = 1e9
+"""Nobody goes on where a backtest was killed, so how far agents have come is saved at its end."""
 _ASIDE: Final = ("-wal", "-shm", "-marks")
 
 
@@ -342,6 +344,7 @@ class _Backtest:
                 path=self._path,
                 high_priority_level="process",  # it can be run again: nothing waits for the disk
                 sync="inline",
+                cursor_save_s=NEVER_S,
                 socket=False,
                 record="replay",
             ),

@@ -16,7 +16,7 @@ from openoutcry.replay.backtest import (
     manifest_like,
     settings_in,
 )
-from openoutcry.replay.effects import Denial, virtual_time
+from openoutcry.replay.effects import IN_BACKTEST, Denial, virtual_time
 from openoutcry.replay.feed import Feed
 
 
@@ -45,7 +45,7 @@ def backtested(asked: BacktestRequest) -> Backtested:
     with _journal(asked.into) as path:
         keeps = asked.into is not None
         return backtest_here(
-            feed, asked.tables, cast, path, keeps=keeps, denial=Denial(), own_time=virtual_time
+            feed, asked.tables, cast, path, keeps=keeps, denial=Denial(IN_BACKTEST), own_time=virtual_time
         )
 
 
