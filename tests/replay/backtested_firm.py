@@ -53,7 +53,7 @@ class FailingTrend(Trend):
 
 
 class WritingTrend(Trend):
-    async def on_bar(self, bar: MarketDataEvent) -> None:
+    def on_bar(self, bar: MarketDataEvent) -> None:  # type: ignore[override]
         Path("/tmp/openoutcry-must-not-be").write_text("x")
 
 

@@ -11,6 +11,7 @@ import pytest
 from backtested_firm import BrokenTrend, FailingTrend, SlowTrend, Trend, Venue, write_bars
 from click.testing import CliRunner
 
+from openoutcry import RiskAlertEvent
 from openoutcry.cli import main
 from openoutcry.errors import ConfigError, InvalidRow
 from openoutcry.events import decode
@@ -106,8 +107,6 @@ def test_what_follows_from_a_row_at_once_has_happened_before_the_next_row(tmp_pa
             bus.subscribe("risk_alert", self.second, name="second")
 
         async def first(self, bar: Any) -> None:
-            from openoutcry import RiskAlertEvent
-
             heard.append(bar.symbol)
             await self.bus.publish(RiskAlertEvent(alert_type="x", severity="info", message=bar.symbol))
 

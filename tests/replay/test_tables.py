@@ -3,9 +3,9 @@
 from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
+import pyarrow as pa
 import pytest
+from pyarrow import parquet as pq
 
 from openoutcry import ConfigError, MarketDataEvent, SignalEvent
 from openoutcry.errors import InvalidRow
@@ -197,20 +197,20 @@ def test_cells_too_many_and_bytes_that_are_no_text_are_named(tmp_path: Path) -> 
 
 def parquet(tmp_path: Path, **columns: Any) -> Path:
     path = tmp_path / "bars.parquet"
-    pyarrow.parquet.write_table(pyarrow.table(columns), path)
+    pq.write_table(pa.table(columns), path)
     return path
 
 
 def test_parquet_has_times_and_numbers_of_its_own(tmp_path: Path) -> None:
-    for kind in (pyarrow.timestamp("ns", "UTC"), pyarrow.timestamp("ms", "America/New_York")):
+    for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("ms", "America/New_York")):
         at = NINE_NS if kind.unit == "ns" else NINE_NS // 1_000_000
-        times = pyarrow.array([at], kind)
+        times = pa.array([at], kind)
         path = parquet(
-            tmp_path, time=times, symbol=["ES"], price=[1.5], volume=pyarrow.array([None], "double")
+            tmp_path, time=times, symbol=["ES"], price=[1.5], volume=pa.array([None], "double")
         )
         (event,) = events_of(Feed([path], Rules()))
         assert (event.timestamp_ns, event.price, event.volume) == (NINE_NS, 1.5, None)
-    on_the_wall = pyarrow.array([NINE_NS - 5 * 3_600_000_000_000], pyarrow.timestamp("ns"))
+    on_the_wall = pa.array([NINE_NS - 5 * 3_600_000_000_000], pa.timestamp("ns"))
     path = parquet(tmp_path, time=on_the_wall, symbol=["ES"], price=[1])
     with pytest.raises(InvalidRow, match="has no time zone"):
         Feed([path], Rules()).look()
@@ -222,14 +222,14 @@ def test_parquet_has_times_and_numbers_of_its_own(tmp_path: Path) -> None:
     ("column", "cells", "said"),
     [
         ("price", [1.0, float("nan")], "no finite number"),
-        ("price", pyarrow.array([1.0, None]), "an empty cell is where a price must be"),
+        ("price", pa.array([1.0, None]), "an empty cell is where a price must be"),
         ("price", [True, False], "is bool, and must be a number"),
         ("symbol", [1, 2], "is int, and must be text"),
-        ("time", pyarrow.array([NINE_NS, None], pyarrow.timestamp("ns", "UTC")), "where a time must be"),
+        ("time", pa.array([NINE_NS, None], pa.timestamp("ns", "UTC")), "where a time must be"),
     ],
 )
 def test_wrong_cells_of_parquet_are_named(tmp_path: Path, column: str, cells: Any, said: str) -> None:
-    times = pyarrow.array([NINE_NS, NINE_NS + 1], pyarrow.timestamp("ns", "UTC"))
+    times = pa.array([NINE_NS, NINE_NS + 1], pa.timestamp("ns", "UTC"))
     path = parquet(tmp_path, **{"time": times, "symbol": ["ES", "ES"], "price": [1.0, 2.0], column: cells})
     with pytest.raises(InvalidRow, match=said) as caught:
         Feed([path], Rules()).look()
