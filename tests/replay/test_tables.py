@@ -205,9 +205,7 @@ def test_parquet_has_times_and_numbers_of_its_own(tmp_path: Path) -> None:
     for kind in (pa.timestamp("ns", "UTC"), pa.timestamp("ms", "America/New_York")):
         at = NINE_NS if kind.unit == "ns" else NINE_NS // 1_000_000
         times = pa.array([at], kind)
-        path = parquet(
-            tmp_path, time=times, symbol=["ES"], price=[1.5], volume=pa.array([None], "double")
-        )
+        path = parquet(tmp_path, time=times, symbol=["ES"], price=[1.5], volume=pa.array([None], "double"))
         (event,) = events_of(Feed([path], Rules()))
         assert (event.timestamp_ns, event.price, event.volume) == (NINE_NS, 1.5, None)
     on_the_wall = pa.array([NINE_NS - 5 * 3_600_000_000_000], pa.timestamp("ns"))

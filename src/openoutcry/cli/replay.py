@@ -19,9 +19,11 @@ from openoutcry.errors import RecordTooThin
 from openoutcry.journals.showing import json_line, time_of
 
 if TYPE_CHECKING:
-    from openoutcry.replay import Replayed
+    from openoutcry.replay import Effects, Replayed
 
 TOO_THIN: Final = 4
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
+_CHANGES_MOST: Final = 20
 
 
 @click.command()
@@ -40,6 +42,20 @@ TOO_THIN: Final = 4
 @click.option("--from", "from_ns", type=options.INSTANT, metavar="TIME", help="Begin at this time (UTC).")
 @click.option("--to", "to_ns", type=options.INSTANT, metavar="TIME", help="End before this time.")
 @click.option("--strict", is_flag=True, help="Compare timestamps as well.")
+@click.option("--without", multiple=True, metavar="NAME", help="What if this agent had not been hired?")
+@click.option("--silence", multiple=True, metavar="NAME", help="What if it had said nothing?")
+@click.option(
+    "--delay", multiple=True, metavar="NAME=AGE", help="What if it had been so much later? 2s, 500ms."
+)
+@click.option(
+    "--replace", multiple=True, metavar="NAME=MODULE:APP", help="What if this app were in its place?"
+)
+@click.option(
+    "--join",
+    "joins",
+    is_flag=True,
+    help="What comes from outside waits for those who are late, where all was settled on the day.",
+)
 @with_options
 @options.as_json
 @options.key_file
@@ -49,6 +65,11 @@ def replay(
     from_ns: int | None,
     to_ns: int | None,
     strict: bool,
+    without: tuple[str, ...],
+    silence: tuple[str, ...],
+    delay: tuple[str, ...],
+    replace: tuple[str, ...],
+    joins: bool,
     as_json: bool,
     key_file: Path | None,
     **given: Any,
@@ -60,17 +81,25 @@ def replay(
     the others are handed what was recorded, so that each is judged on its own. The main program is not run,
     and nothing goes out: no connection, no process, no file written.
 
+    With --without, --silence, --delay or --replace: what would have been otherwise. The day is replayed as
+    it was first, as a control. Only if that is identical, it is replayed with the change: who is handed
+    what it was handed on the day is held to the record, everybody else does what it does. Decisions are
+    compared, not money: an order that is new stays open, unless an agent fills it.
+
     With tables of bars or ticks, CSV or Parquet, it is a backtest: each row is published at its instant, on
     virtual time, and the agents do what they do. Rows of several tables come in the order of their times. A
     column is a field by its name: time, symbol, price or open, high, low, close, volume, bid, ask, interval.
 
-    Exit codes: 0 identical, or a backtest in which all was handled. 1 not identical, or not all was handled.
-    2 a mistake in the command. 4 the record does not say enough; the message says what to record.
+    Exit codes: 0 identical, or what a change led to was shown, or a backtest in which all was handled. 1 not
+    identical, or not all was handled. 2 a mistake in the command. 4 the record does not say enough; the
+    message says what to record.
     """
     from openoutcry.replay import replay as run_again
 
     if are_tables(paths):
-        _refuse_for_tables(from_ns, to_ns, strict, key_file)
+        journal_alone = {"from": from_ns, "to": to_ns, "strict": strict, "key-file": key_file}
+        what_if = {"without": without, "silence": silence, "delay": delay, "replace": replace, "join": joins}
+        _refuse_for_tables({**journal_alone, **what_if})
         run_backtest(paths, app, as_json, given)
         return
     if len(paths) > 1:
@@ -79,7 +108,19 @@ def replay(
     path, began_s = paths[0], time.monotonic()
     try:
         with plainly(path):
-            found = run_again(path, app, strict=strict, from_ns=from_ns, to_ns=to_ns, key=read_key(key_file))
+            found = run_again(
+                path,
+                app,
+                strict=strict,
+                from_ns=from_ns,
+                to_ns=to_ns,
+                key=read_key(key_file),
+                without=without,
+                silence=silence,
+                delay=dict(_delay(one) for one in delay),
+                replace=dict(_pair("--replace", one) for one in replace),
+                joins=joins,
+            )
     except RecordTooThin as error:
         say(f"Error: {error}", err=True)
         sys.exit(TOO_THIN)
@@ -91,11 +132,27 @@ def replay(
         sys.exit(FAILED if found.is_taped else TOO_THIN)
 
 
-def _refuse_for_tables(from_ns: int | None, to_ns: int | None, strict: bool, key_file: Path | None) -> None:
+def _refuse_for_tables(given: dict[str, Any]) -> None:
     """Raise `Mistake` if something was given that a backtest does not have."""
-    for name, value in (("--from", from_ns), ("--to", to_ns), ("--strict", strict), ("--key-file", key_file)):
+    for name, value in given.items():
         if value:
-            raise Mistake(f"{name} is for a journal, and these are tables: leave it out")
+            raise Mistake(f"--{name} is for a journal, and these are tables: leave it out")
+
+
+def _pair(option: str, given: str) -> tuple[str, str]:
+    name, sign, value = given.partition("=")
+    if not (name and sign and value):
+        raise Mistake(f"{option} {given}: write NAME=VALUE, such as llm=2s")
+    return name, value
+
+
+def _delay(given: str) -> tuple[str, float]:
+    name, value = _pair("--delay", given)
+    number, unit = value.rstrip("msh"), value[len(value.rstrip("msh")) :]
+    try:
+        return name, float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        raise Mistake(f"--delay {given}: write a number with ms, s, m or h, such as llm=2s") from None
 
 
 def _tell(found: "Replayed", took_s: float) -> None:
@@ -103,11 +160,35 @@ def _tell(found: "Replayed", took_s: float) -> None:
     last = time_of(found.to_wall_ns).split("T")[1]
     verdict = "identical" if found.identical else counted(len(found.differences), "difference")
     span = f"{day} {first[:8]} to {last[:8]}"
-    say(f"replayed {found.entries_count:,} events of {span} in {took_s:,.1f} s: {verdict}")
+    is_control = "control of " if found.effects is not None else ""
+    say(f"replayed {is_control}{found.entries_count:,} events of {span} in {took_s:,.1f} s: {verdict}")
     tell_hashes(found.replayed)
     counts = Counter(one.agent for one in found.differences)
     for one in found.first_differences():
         more = counts[one.agent] - 1
         say(f"  {one.text()}" + (f"   and {more:,} more" if more else ""))
+    if found.effects is not None:
+        _tell_effects(found.effects)
     for limit in found.limits:
         say(f"  Not known: {limit}.")
+
+
+def _tell_effects(effects: "Effects") -> None:
+    counts = effects.decisions
+    words = {"size": "another size", "side": "another side", "other": "changed otherwise"}
+    parts = [f"{counts['same']:,} the same"]
+    parts += [
+        f"{count:,} {words.get(kind, kind)}" for kind, count in counts.items() if count and kind != "same"
+    ]
+    of_the_day = sum(counts.values()) - counts["new"]
+    say(f"  {effects.change}: {of_the_day:,} decisions: {', '.join(parts)}")
+    say(
+        f"  {counted(effects.rounds_changed, 'round')} with another outcome; touched: "
+        f"{', '.join(effects.touched) or 'nobody'}"
+    )
+    for change in effects.changes[:_CHANGES_MOST]:
+        say(f"  {change.text()}")
+    if len(effects.changes) > _CHANGES_MOST:
+        say(f"  and {len(effects.changes) - _CHANGES_MOST:,} more; --json has all of them")
+    if effects.left_out:
+        say(f"  {counted(effects.left_out, 'event')} left out, of orders that are not sent any more")

@@ -58,6 +58,8 @@ class RecordedEntry(NamedTuple):
     """When it was admitted, in nanoseconds since 1970: a label."""
     at_ns: int | None
     """When it was handed to the mailboxes, from the start of the run; None where that is not on the tape."""
+    order: int | None
+    """The place of that among everything that was noted; what was handed out together has the same."""
 
     @property
     def is_beside(self) -> bool:
@@ -141,8 +143,8 @@ class RecordedRun:
         return [read_steps(part.record.steps) for part in self._parts]
 
     @cached_property
-    def _raised(self) -> dict[str, int]:
-        return dict(one for steps in self._steps for one in steps.raised)
+    def _raised(self) -> dict[str, tuple[int, int]]:
+        return {one: (at_ns, order) for steps in self._steps for one, at_ns, order in steps.raised}
 
     def entries(self, after: int = 0) -> Iterator[RecordedEntry]:
         """Yield its entries behind a position, in order.
@@ -151,28 +153,28 @@ class RecordedRun:
         """
         released = sorted(one for steps in self._steps for one in steps.released)
         beside = sorted(one for steps in self._steps for one in steps.beside)
-        uptos, firsts = [upto for upto, _ in released], [first for first, _, _ in beside]
+        uptos, firsts = [one[0] for one in released], [one[0] for one in beside]
         for entry in _pages(self._entries, max(after, self.first - 1), self.last):
-            at_ns = None
+            when: tuple[int | None, int | None] = None, None
             if entry.is_beside:
                 index = bisect_right(firsts, entry.position) - 1
                 if index >= 0 and entry.position < firsts[index] + beside[index][1]:
-                    at_ns = beside[index][2]
+                    when = beside[index][2:]
             elif (index := bisect_left(uptos, entry.position)) < len(uptos):
-                at_ns = released[index][1]
-            yield _recorded(entry, at_ns, self._raised)
+                when = released[index][1:]
+            yield _recorded(entry, when, self._raised)
 
     def calls(self, subscription: str | None = None) -> list[RecordedCall]:
         """Return what workers took, of all subscriptions or of one, in the order in which it was begun.
 
         A call that ran while the tape was written has its end, if that is on the tape too.
         """
-        found: dict[tuple[str, str, int, int], RecordedCall] = {}
+        found: dict[int, RecordedCall] = {}
         for steps in self._steps:
             for call in steps.calls:
                 if subscription in (None, call.subscription):
-                    found[call.subscription, call.lane, call.number, call.begun_ns] = call
-        calls = sorted(found.values(), key=lambda call: call.begun_ns)
+                    found[call.order] = call
+        calls = [found[order] for order in sorted(found)]
         unknown = {place for call in calls for place in call.places if isinstance(place, str)}
         if unknown:
             known = self._positions_of(unknown)
@@ -262,13 +264,14 @@ def _pages(entries: Entries, after: int, upto: int) -> Iterator[Stored]:
         after = page[-1].position
 
 
-def _recorded(entry: Stored, at_ns: int | None, raised: dict[str, int]) -> RecordedEntry:
+def _recorded(
+    entry: Stored, when: tuple[int | None, int | None], raised: dict[str, tuple[int, int]]
+) -> RecordedEntry:
     event_id = entry.head().event_id or ""
     if entry.lane == "control":
-        at_ns = raised.get(event_id, at_ns)
-    return RecordedEntry(
-        entry.position, event_id, entry.payload, entry.lane, entry.level, entry.header, entry.wall_ns, at_ns
-    )
+        when = raised.get(event_id, when)
+    kept = entry.payload, entry.lane, entry.level, entry.header, entry.wall_ns
+    return RecordedEntry(entry.position, event_id, *kept, *when)
 
 
 def _placed(call: RecordedCall, known: dict[str, int]) -> RecordedCall:

@@ -169,7 +169,8 @@ class SqliteJournal:
         if not ids:
             self._commit(None, changes)
             return Written(())
-        register, has_ids = self._register, (alike or entries[0]).level is not Level.MEMORY
+        register = self._register
+        has_ids = (entries[0] if alike is None else alike).level is not Level.MEMORY
         if register.is_cold and has_ids:
             register.warm_for(ids)
         sifted = None
@@ -180,8 +181,8 @@ class SqliteJournal:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
             alike, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
-        has_stem = has_ids and (sifted is not None or register.ids.brings_stem)
-        stems = register.stems_to_save(ids) if has_stem else None
+        brings = has_ids and (sifted is not None or register.ids.brings_stem)
+        stems = register.stems_to_save(ids) if brings else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
         place = self.head + 1, self._checksum, self._chain
@@ -387,10 +388,7 @@ class SqliteJournal:
         raise JournalError(f"{self.path} was removed or replaced by another file")
 
     def end_checkpoint(self, step: CheckpointStep) -> CheckpointStep | None:
-        """Note a performed step, and return the next one; None after the last.
-
-        One that a reader or a full disk hindered is tried again later; any other error is final.
-        """
+        """Note a performed step, and return the next one: hindered ones later; any other error is final."""
         if self._barred is not None:
             return None
         if isinstance(step, SyncTask):

@@ -52,6 +52,8 @@ class RecordedCall(NamedTuple):
     """When the last had ended; None where nothing is known of it."""
     head: int
     """Everything durable up to this position had been handed out when they were begun."""
+    order: int
+    """The place of their beginning among all that was noted: of two at one instant, the lower was first."""
     number: int
     """The number of the first in its lane, which counts from the start of the run; the others follow without
     gaps. What nobody took of a lane's numbers was let go there: conflated, dropped or withdrawn."""
@@ -75,26 +77,26 @@ class Steps(msgspec.Struct, frozen=True, kw_only=True):
 
     Attributes:
         calls: What workers took, in the order in which it ended.
-        released: When everything durable up to a position had been handed out, as (position, time).
-        beside: What was delivered from memory, as (first position, count, time).
-        raised: When kill switches were delivered that the journal has, as (id, time).
+        released: When everything durable up to a position had been handed out: (position, time, order).
+        beside: What was delivered from memory: (first position, count, time, order).
+        raised: When kill switches were delivered that the journal has: (id, time, order).
         made: Publications whose calls cannot be told by their ids.
 
     """
 
     calls: Sequence[RecordedCall] = ()
-    released: Sequence[tuple[int, int]] = ()
-    beside: Sequence[tuple[int, int, int]] = ()
-    raised: Sequence[tuple[str, int]] = ()
+    released: Sequence[tuple[int, int, int]] = ()
+    beside: Sequence[tuple[int, int, int, int]] = ()
+    raised: Sequence[tuple[str, int, int]] = ()
     made: Sequence[RecordedPublication] = ()
 
 
 class _Written(msgspec.Struct, array_like=True, frozen=True):
     names: list[str]
     calls: list[tuple[int | str, ...]]
-    released: list[tuple[int, int]]
-    beside: list[tuple[int, int, int]]
-    raised: list[tuple[str, int]]
+    released: list[tuple[int, int, int]]
+    beside: list[tuple[int, int, int, int]]
+    raised: list[tuple[str, int, int]]
     made: list[tuple[str, int, bool, int]]
 
 
@@ -110,7 +112,7 @@ class StepWriter:
         self._names: dict[str, int] = {}
         self._calls: list[tuple[int | str, ...]] = []
         self._made: list[tuple[str, int, bool, int]] = []
-        self._before_ns = 0
+        self._before_ns = self._before_order = 0
 
     def _name(self, name: str) -> int:
         return self._names.setdefault(name, len(self._names))
@@ -125,6 +127,7 @@ class StepWriter:
         begun_ns: int,
         took_ns: int,
         head: int,
+        order: int,
         error: str,
         places: list[int | str],
     ) -> None:
@@ -134,7 +137,8 @@ class StepWriter:
         what = names.setdefault(error, len(names)) if error else -1
         since_ns, self._before_ns = begun_ns - self._before_ns, begun_ns
         kind = end * 4 + _LANE_NUMBERS[lane]
-        self._calls.append((who, kind, attempts, number, since_ns, took_ns, head, what, *places))
+        later, self._before_order = order - self._before_order, order
+        self._calls.append((who, kind, attempts, number, since_ns, took_ns, head, later, what, *places))
 
     def add_made(self, event_id: str, subscription: str, was_refused: bool, at_ns: int) -> None:
         """Add a publication."""
@@ -142,9 +146,9 @@ class StepWriter:
 
     def text(
         self,
-        released: list[tuple[int, int]],
-        beside: list[tuple[int, int, int]],
-        raised: list[tuple[str, int]],
+        released: list[tuple[int, int, int]],
+        beside: list[tuple[int, int, int, int]],
+        raised: list[tuple[str, int, int]],
     ) -> str:
         """Return everything that was added, and this, as text."""
         data = _encode(_Written(list(self._names), self._calls, released, beside, raised, self._made))
@@ -167,21 +171,23 @@ def read_steps(text: str) -> Steps:
 
 
 def _calls(found: _Written) -> Iterable[RecordedCall]:
-    begun_ns = 0
+    begun_ns = order = 0
     for row in found.calls:
-        who, kind, attempts, number, since_ns, took_ns, head, what = cast("tuple[int, ...]", row[:8])
+        who, kind, attempts, number, since_ns, took_ns, head, later, what = cast("tuple[int, ...]", row[:9])
         begun_ns += since_ns
+        order += later
         end = ENDS[kind // 4]
         yield RecordedCall(
             found.names[who],
             LANES[kind % 4],
             attempts + 1,
-            tuple(_places(row[8:])),
+            tuple(_places(row[9:])),
             end,
             "" if what < 0 else found.names[what],
             begun_ns,
             None if end == "begun" else begun_ns + took_ns,
             head,
+            order,
             number,
         )
 

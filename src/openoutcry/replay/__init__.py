@@ -4,13 +4,16 @@ from openoutcry.replay.backtest import Backtested, Buried, backtest
 from openoutcry.replay.comparing import Difference, FieldDifference, Hashes
 from openoutcry.replay.engine import Replayed
 from openoutcry.replay.feed import Contents
+from openoutcry.replay.outcome import DecisionChange, Effects
 from openoutcry.replay.process import replay
 
 __all__ = [
     "Backtested",
     "Buried",
     "Contents",
+    "DecisionChange",
     "Difference",
+    "Effects",
     "FieldDifference",
     "Hashes",
     "Replayed",

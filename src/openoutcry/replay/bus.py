@@ -1,6 +1,6 @@
 """The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -62,7 +62,13 @@ class ReplayedBus(VenueBus):
         if use >= len(known):
             return Round(round_id, terms, opened_ns, wall_ns, recall)
         self._uses[round_id] = use + 1
-        played = PlayedRound(known[use], self._script, terms, opened_ns, wall_ns, recall)
+        return self._played_round(known[use], terms, opened_ns, wall_ns, recall)
+
+    def _played_round(
+        self, past: PastRound, terms: Terms, opened_ns: int, wall_ns: int | None, recall: Recall | None
+    ) -> Round:
+        """Make a round that ends as it did on the day."""
+        played = PlayedRound(past, self._script, terms, opened_ns, wall_ns, recall)
         self._played.append(played)
         return played
 
@@ -80,6 +86,12 @@ class ReplayedBus(VenueBus):
             box = subscription.mailbox
             if isinstance(box, PlayedMailbox):
                 box.wake = subscription.wake_all
+
+    def dismiss(self) -> None:
+        """After the set-up: everybody stays."""
+
+    def record_is_over(self) -> None:
+        """Everything that was recorded has been handed out."""
 
     @property
     def astray_count(self) -> int:
@@ -120,12 +132,16 @@ class ReplayedBus(VenueBus):
 
     def open(self, one: PastRound) -> None:
         """Open a round as it was on the day; its main program has waited for it."""
+        self._open_with(one, one.terms.roster)
+
+    def _open_with(self, one: PastRound, expected: Sequence[str]) -> None:
+        """Open a round with this roster."""
         terms = one.terms
         barrier = self._rounds.open(
             one.round_id,
-            roster=terms.roster,
-            quorum=terms.quorum_count or None,
-            critical=terms.critical,
+            roster=expected,
+            quorum=min(terms.quorum_count, len(expected)) or None,
+            critical=[name for name in terms.critical if name in expected],
             signal_timeout_s=terms.signal_timeout_ns / NS_PER_S,
             barrier_timeout_s=terms.barrier_timeout_ns / NS_PER_S,
         )

@@ -108,6 +108,7 @@ class Day:
         failed: Which calls failed on the day, as (subscription, id of the event).
         unended: Which calls were begun and did not end as they should, likewise.
         refused: The ids of publications for which there was no room.
+        settled_ns: When the last call for each event had ended, by id.
         beyond: The ids of events that are not replayed: they came before the stretch, or after it.
         gap: What of the tape is missing, in words: the day is replayed up to there. Empty if nothing is.
         before: What came before the stretch that is replayed: agents remember it, as at a start.
@@ -129,10 +130,28 @@ class Day:
     failed: set[tuple[str, str]] = field(default_factory=set)
     unended: set[tuple[str, str]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    settled_ns: dict[str, int] = field(default_factory=dict)
     beyond: set[str] = field(default_factory=set)
     gap: str = ""
     before: list[Stored] = field(default_factory=list)
     from_ns: int = 0
+
+    def quiet_ids(self) -> frozenset[str]:
+        """Return the events at which everything before had been settled: where `join` may have waited.
+
+        Raises `RecordTooThin` without a tape.
+        """
+        if not self.is_taped:
+            raise RecordTooThin(
+                f"{self.path}: when everything was settled is not in this record; record with record='replay'"
+            )
+        found, busy_ns = set(), 0
+        for entry in self.entries:
+            event_id = entry.event.event_id
+            if entry.at_ns >= busy_ns:
+                found.add(event_id)
+            busy_ns = max(busy_ns, self.settled_ns.get(event_id, 0))
+        return frozenset(found)
 
     def index(self) -> None:
         """Bring `by_id` up to `entries`."""
@@ -307,6 +326,8 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
         steps = day.steps.setdefault(call.subscription, [])
         for number, event_id in enumerate(taken):
             if event_id in day.by_id:
+                ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
+                day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
                 attempt = 1 if number else call.attempt
                 steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head))
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}

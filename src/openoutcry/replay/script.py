@@ -49,6 +49,7 @@ class Script:
         day: The recorded day.
         strict: Whether timestamps are compared as well.
         published: What agents have published of what is compared, by id.
+        offered: By whom, and when, what is in the record was published.
         differences: What they did otherwise, in the order in which it was found.
         pace: How far it is, for the mailboxes.
         cut_count: How many events were published that the day had published later, or was about to.
@@ -62,6 +63,7 @@ class Script:
         self.day = day
         self.strict = strict
         self.published: dict[str, Any] = {}
+        self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
         self.pace = Pace(_now_ns, _call_at)
         self.cut_count = self.aside_count = self.astray_count = 0
@@ -73,12 +75,23 @@ class Script:
 
     # -- what agents publish ------------------------------------------------------------------------
 
+    def is_touched(self, name: str) -> bool:  # noqa: ARG002 - for a script with a change
+        """Whether an agent need not do what it did: never, where nothing is changed."""
+        return False
+
     def knows(self, event_id: str) -> bool:
         """Whether an event is in the record."""
         return event_id in self.day.by_id
 
     def offer(
-        self, event: Any, agent: str | None, cause_id: str | None, *, votes: bool
+        self,
+        event: Any,
+        agent: str | None,
+        cause_id: str | None,
+        *,
+        votes: bool,
+        priority: bool = False,  # noqa: ARG002 - for a script that admits it as it is
+        level: str | None = None,  # noqa: ARG002 - likewise
     ) -> "asyncio.Future[bool]":
         """Take what the handler of `agent` has published (None: no handler), and return when it is admitted.
 
@@ -99,6 +112,7 @@ class Script:
                 self.published[event_id] = event
                 self._note("extra", agent, event, None, cause_id)
             return turn
+        self.offered[event_id] = (agent or _source(event), self.pace.now_ns())
         self.published[event_id] = self._judge(entry, event, agent or _source(event), cause_id, votes=votes)
         if event_id in self._handed:
             return turn
@@ -165,14 +179,10 @@ class Script:
             while openings and self._is_due(openings[0], entry):
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
-            await self._turn_of(loop, entry)
-            self._handed.add(entry.event.event_id)
-            await admit(entry)
+            if await self._turn_of(loop, entry):
+                await self._hand_out(entry, admit)
             if entry.level:
                 self.pace.moved(entry.position)
-            turn = self._turns.pop(entry.event.event_id, None)
-            if turn is not None and not turn.done():
-                turn.set_result(True)
         for one in openings:
             await self._open(loop, one, rounds)
 
@@ -182,13 +192,22 @@ class Script:
         is_ahead = bool(one.opened_by) and cause_id in self.day.by_id and cause_id not in self._handed
         return one.at_ns <= entry.at_ns and not is_ahead
 
+    async def _hand_out(self, entry: Entry, admit: Admit) -> None:
+        """Admit a recorded event, and let who has published it go on."""
+        event_id = entry.event.event_id
+        self._handed.add(event_id)
+        await admit(entry)
+        turn = self._turns.pop(event_id, None)
+        if turn is not None and not turn.done():
+            turn.set_result(True)
+
     async def _open(self, loop: asyncio.AbstractEventLoop, one: PastRound, rounds: "OpensRounds") -> None:
         """Open a round that a main program had opened; see to it that an agent has opened its own."""
         await self._until(loop, one.at_ns)
         if one.opened_by and not rounds.is_open(one):
             await asyncio.sleep(IDLE_NS / NS_PER_S)
         if not rounds.is_open(one):
-            if one.opened_by:
+            if one.opened_by and not self.is_touched(one.opened_by):
                 self.note_round(one, "did not open its round")
             rounds.open(one)
 
@@ -205,12 +224,12 @@ class Script:
             )
         )
 
-    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> None:
-        """Wait until an agent has published what it published on the day; not for ever."""
+    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> bool:
+        """Wait until an agent has published what it published on the day; not for ever. Always True."""
         event = entry.event
         event_id = event.event_id
         if not entry.is_made or event_id in self.published:
-            return
+            return True
         offered: asyncio.Future[None] = loop.create_future()
         self._awaited = (event_id, offered)
         try:
@@ -221,6 +240,7 @@ class Script:
             self._missing[event_id] = self._note("missing", _source(event), event, entry, None)
         finally:
             self._awaited = None
+        return True
 
 
 def _now_ns() -> int:

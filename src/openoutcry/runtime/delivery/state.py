@@ -35,7 +35,7 @@ from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.delivery.tape import MailboxKind, Tape, plain_mailbox, taped_mailboxes
+from openoutcry.runtime.delivery.tape import MailboxKind, Tape, mailboxes_of
 from openoutcry.runtime.delivery.unheard import Unheard
 from openoutcry.runtime.ownership import Ownership, resolve
 
@@ -146,11 +146,7 @@ class BusState:
         self._stop_waiters: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
         self.noted: Tape | None = Tape(self) if is_taped else None
-        self.mailboxes: MailboxKind = (
-            (plain_mailbox if self.noted is None else taped_mailboxes(self.noted))
-            if mailboxes is None
-            else mailboxes
-        )
+        self.mailboxes: MailboxKind = mailboxes or mailboxes_of(self.noted)
 
     @property
     def released(self) -> int:

@@ -23,7 +23,6 @@ from typing import Any, Final, NamedTuple, Protocol
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
-from openoutcry.errors import OpenOutcryError
 from openoutcry.events import encode, encode_many
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import current
@@ -56,6 +55,7 @@ class Taken(NamedTuple):
     begun_ns: int
     ended_ns: int
     head: int
+    order: int
     error: str = ""
 
 
@@ -66,6 +66,7 @@ class Delivered(NamedTuple):
     payloads: Sequence[bytes]
     lane: str
     at_ns: int
+    order: int
     wall_ns: int
 
 
@@ -73,8 +74,8 @@ class Notes(NamedTuple):
     """What one record says, still with the events themselves."""
 
     taken: list[Taken]
-    released: list[tuple[int, int]]
-    raised: list[tuple[str, int]]
+    released: list[tuple[int, int, int]]
+    raised: list[tuple[str, int, int]]
     made: list[tuple[str, str, bool, int]]
     left_out: int
 
@@ -118,8 +119,9 @@ class Tape:
         self.delivered: list[Delivered] = []
         self.beside_count: int = 0
         self.left_out: int = 0
-        self._released: list[tuple[int, int]] = []
-        self._raised: list[tuple[str, int]] = []
+        self._order = 0
+        self._released: list[tuple[int, int, int]] = []
+        self._raised: list[tuple[str, int, int]] = []
         self._made: list[tuple[str, str, bool, int]] = []
         bus.on_raised.append(self._note_error)
         bus.on_dead.append(self._note_dead)
@@ -140,6 +142,11 @@ class Tape:
     def now_ns(self) -> int:
         """The time, on the bus's monotonic clock."""
         return self._bus.clock.now_ns()
+
+    def next_order(self) -> int:
+        """Return the place of what happens now among everything that is noted."""
+        self._order = order = self._order + 1
+        return order
 
     @property
     def head(self) -> int:
@@ -172,10 +179,13 @@ class Tape:
         """Note events at `memory` as they are handed to the mailboxes."""
         try:
             payloads: Sequence[bytes] = encode_many(list(events))
-        except OpenOutcryError:
+        except Exception:  # noqa: BLE001 - it calls users' classes, and must keep nothing from delivery
             events, payloads = self._one_by_one(events)
+            if not events:
+                return
         clock = self._bus.clock
-        self.delivered.append(Delivered(events, payloads, lane, clock.now_ns(), clock.wall_ns()))
+        at_ns, order = clock.now_ns(), self.next_order()
+        self.delivered.append(Delivered(events, payloads, lane, at_ns, order, clock.wall_ns()))
         before = self.beside_count
         self.beside_count = count = before + len(events)
         if not before or count >= BESIDE_DUE:
@@ -191,7 +201,7 @@ class Tape:
         for event in events:
             try:
                 payloads.append(encode(event))
-            except OpenOutcryError:
+            except Exception:
                 if not self.left_out:
                     log.exception("an event at `memory` cannot be recorded, and is left out")
                 self.left_out += 1
@@ -207,7 +217,7 @@ class Tape:
     def deliver_control(self, event: Any, *, is_kept: bool) -> None:
         """Note a kill switch as it is handed to the mailboxes; `is_kept`: the journal will have it."""
         if is_kept:
-            self._raised.append((event.event_id, self.now_ns()))
+            self._raised.append((event.event_id, self.now_ns(), self.next_order()))
         else:
             self.deliver([event], "control")
 
@@ -225,7 +235,7 @@ class Tape:
             self._made.append((event_id, who.subscription, is_refused, self.now_ns()))
 
     def _note_released(self, upto: int, _is_plain: bool, _is_imported: bool) -> None:
-        self._released.append((upto, self.now_ns()))
+        self._released.append((upto, self.now_ns(), self.next_order()))
 
     def _note_error(self, name: str, _event: Any, error: BaseException) -> None:
         self._errors[name] = type(error).__qualname__
@@ -302,6 +312,7 @@ class TapedMailbox(Mailbox):
             batch.taken_ns,
             tape.now_ns(),
             batch.head,
+            batch.order,
             error,
         )
 
@@ -309,7 +320,8 @@ class TapedMailbox(Mailbox):
         """Hand over the next batch, and note when, and what had been released then."""
         batch = Mailbox.take(self, limit, now_ns)
         if batch is not None:
-            batch.taken_ns, batch.head = self._tape.now_ns(), self._tape.head
+            tape = self._tape
+            batch.taken_ns, batch.head, batch.order = tape.now_ns(), tape.head, tape.next_order()
         return batch
 
     def settle(self, batch: Batch) -> None:
@@ -352,6 +364,6 @@ def plain_mailbox(_name: str, normal: Lane, **options: Any) -> Mailbox:
     return Mailbox(normal, **options)
 
 
-def taped_mailboxes(tape: Tape) -> MailboxKind:
-    """Return what makes mailboxes of which all is noted."""
-    return partial(TapedMailbox, tape)
+def mailboxes_of(tape: Tape | None) -> MailboxKind:
+    """Return what makes the mailboxes of a bus: those of which all is noted, where it has a tape."""
+    return plain_mailbox if tape is None else partial(TapedMailbox, tape)

@@ -132,11 +132,6 @@ class CommitRecords:
         if is_due and self._commits is not None and self._commits.dead is None:
             self._commits.ask()
 
-    @property
-    def has_any(self) -> bool:
-        """Whether there are records, or notes of the tape, for a commit to take along."""
-        return self.recorder.has_any or (self.tape is not None and self.tape.has_any)
-
     def _ring(self) -> None:
         self._timer = None
         if self._commits is None or self._commits.dead is not None:

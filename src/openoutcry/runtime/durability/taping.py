@@ -4,6 +4,7 @@ Where an event stands in the journal is known when it is written. So the notes o
 completed here, by the ids that were written last.
 """
 
+import logging
 from collections.abc import Callable, Sequence
 from hashlib import blake2b
 from typing import Any, Final
@@ -14,6 +15,8 @@ from openoutcry.journals.tape import StepWriter
 from openoutcry.ports import Alike, Entry, Header, Journal, Level
 from openoutcry.runtime.delivery.tape import BEGUN, Delivered, Notes, Tape
 from openoutcry.runtime.durability.recorder import Record
+
+log = logging.getLogger("openoutcry")
 
 _PLACES_KEPT: Final = 65_536
 """Of twice as many events at `memory` at most it is remembered where they stand."""
@@ -30,7 +33,7 @@ class TapeWriter:
         self._is_ending = False
         self._places: dict[str, int] = {}
         self._places_before: dict[str, int] = {}
-        self._beside: list[tuple[int, int, int]] = []
+        self._beside: list[tuple[int, int, int, int]] = []
 
     @property
     def has_any(self) -> bool:
@@ -58,13 +61,19 @@ class TapeWriter:
             return
         delivered = tape.take_delivered()
         try:
-            first = journal.write(_entries(delivered, header_of)).positions[0]
+            entries = _entries(delivered, header_of)
+        except Exception:  # a record must not keep a commit from anything
+            log.exception("events at `memory` could not be recorded, and are left out")
+            tape.left_out += sum(len(one.events) for one in delivered)
+            return
+        try:
+            first = journal.write(entries).positions[0]
         except BaseException:
             tape.give_back_delivered(delivered)
             raise
         places = self._places
-        for events, _, _, at_ns, _ in delivered:
-            self._beside.append((first, len(events), at_ns))
+        for events, _, _, at_ns, order, _ in delivered:
+            self._beside.append((first, len(events), at_ns, order))
             for event in events:
                 places[event.event_id] = first
                 first += 1
@@ -75,6 +84,14 @@ class TapeWriter:
         """Return a record of what waits; None if nothing does."""
         if not self.has_any:
             return None
+        try:
+            return self._record(journal)
+        except Exception:  # a record must not keep a commit from anything
+            log.exception("a part of the tape could not be written, and is left out")
+            self.tape.left_out += 1
+            return None
+
+    def _record(self, journal: Journal) -> Record:
         tape, since_ns, notes = self.tape, self._since_ns, self.tape.take()
         self._number += 1
         if not self._stem:
@@ -92,31 +109,20 @@ class TapeWriter:
         self._is_ending = False
         return Record(event.event_id, encode(event))
 
-    def _steps(self, notes: Notes, beside: list[tuple[int, int, int]], journal: Journal) -> str:
+    def _steps(self, notes: Notes, beside: list[tuple[int, int, int, int]], journal: Journal) -> str:
         since_ns, writer = self._since_ns, StepWriter()
         add, places_of = writer.add, self._places_of
-        for (
-            who,
-            lane,
-            end,
-            attempts,
-            number,
-            events,
-            positions,
-            begun_ns,
-            ended_ns,
-            head,
-            error,
-        ) in notes.taken:
-            places = places_of(events, positions, journal)
-            took_ns = 0 if end == BEGUN else ended_ns - begun_ns
-            add(who, lane, end, attempts, number, begun_ns - since_ns, took_ns, head, error, places)
+        for one in notes.taken:
+            places = places_of(one.events, one.positions, journal)
+            took_ns = 0 if one.end == BEGUN else one.ended_ns - one.begun_ns
+            where = one.subscription, one.lane, one.end, one.attempts, one.number
+            add(*where, one.begun_ns - since_ns, took_ns, one.head, one.order, one.error, places)
         for event_id, who, was_refused, at_ns in notes.made:
             writer.add_made(event_id, who, was_refused, at_ns - since_ns)
         return writer.text(
-            [(upto, at_ns - since_ns) for upto, at_ns in notes.released],
-            [(first, count, at_ns - since_ns) for first, count, at_ns in beside],
-            [(event_id, at_ns - since_ns) for event_id, at_ns in notes.raised],
+            [(upto, at_ns - since_ns, order) for upto, at_ns, order in notes.released],
+            [(first, count, at_ns - since_ns, order) for first, count, at_ns, order in beside],
+            [(event_id, at_ns - since_ns, order) for event_id, at_ns, order in notes.raised],
         )
 
     def _places_of(
