@@ -1,11 +1,10 @@
 """Tables of bars and ticks: which column is which field, when a row was, and what is refused, with its place."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet as pq
 
 from openoutcry import ConfigError, MarketDataEvent, SignalEvent
 from openoutcry.errors import InvalidRow
@@ -14,6 +13,8 @@ from openoutcry.replay.feed import Feed
 from openoutcry.replay.table_files import kind_of
 from openoutcry.replay.tables import Rules, Table
 
+pa: Any = import_module("pyarrow")
+pq: Any = import_module("pyarrow.parquet")
 BARS = "time,symbol,open,high,low,close,volume\n"
 NINE_NS = 1_767_344_400_000_000_000  # 2026-01-02T09:00:00Z
 
