@@ -183,7 +183,7 @@ class ReplayedBus(EventBus):
         """Note who has abstained, or opened a round, otherwise than on the day."""
         for played in self._played:
             past, found = played.past, self._script.differences
-            for agent, what in _otherwise(played):
+            for agent, what in _otherwise(played, has_gap=bool(self._script.day.gap)):
                 if (agent, past.round_id) in self._script.day.cut_rounds:
                     continue  # whether it had come so far when its time was up is not known
                 found.append(Difference(kind="abstained", agent=agent, round_id=past.round_id, said=what))
@@ -192,12 +192,14 @@ class ReplayedBus(EventBus):
                 self._script.note_round(past, "opened with other terms its round")
 
 
-def _otherwise(played: PlayedRound) -> list[tuple[str, str]]:
+def _otherwise(played: PlayedRound, *, has_gap: bool) -> list[tuple[str, str]]:
     past = played.past
     if past.released is None:
         return []
     late = {one.agent for one in past.late if one.signal_id is None}
     before = set(past.released.abstained_ns) | late
+    if has_gap:  # a late answer may not have got into the record
+        before |= played.said & set(past.released.missing)
     round_id = past.round_id
     found = [(agent, f"did not abstain in {round_id}, as it had") for agent in sorted(before - played.said)]
     return found + [
