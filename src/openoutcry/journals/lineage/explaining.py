@@ -90,7 +90,10 @@ class Tracer:
                 return loudest
         if named is not None:
             return named
-        return self._referred(found) or self._opener(found)
+        referred = self._referred(found)
+        if referred is None and not found.head.causation_id:
+            self._gaps.no_name(found)
+        return referred
 
     def _named_cause(self, found: Found) -> Found | None:
         cause_id = found.head.causation_id
@@ -140,12 +143,6 @@ class Tracer:
         if order is not None:
             return order
         return some[0] if some and field in self._finder.named else None
-
-    def _opener(self, found: Found) -> Found | None:
-        """Return what a round was opened for, of the round's own record; note where an event has no cause."""
-        if found.event_type not in RECORDS:
-            self._gaps.no_name(found)
-        return None
 
     # -- rounds -------------------------------------------------------------------------------------
 
@@ -197,7 +194,9 @@ class Tracer:
                 found[child.event_id] = child, depth + 1
                 waiting.append((child, depth + 1))
         ordered = sorted(found.values(), key=lambda one: (one[0].entry.wall_ns, one[0].entry.position))
-        depths = {event.event_id: depth for event, depth in ordered}
+        depths = {target.event_id: 0}
+        for event, depth in ordered:  # under what it names as its cause, if that came of it too
+            depths[event.event_id] = depths.get(event.head.causation_id or "", depth - 1) + 1
         steps = self._steps([target, *(event for event, _ in ordered)], None)[1:]
         return tuple(msgspec.structs.replace(step, depth=depths[step.event_id]) for step in steps)
 

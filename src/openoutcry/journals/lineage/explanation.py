@@ -1,6 +1,6 @@
 """What an explanation has, as records: the chain of causes, the rounds in it, and what is not known."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -118,4 +118,4 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         plain: dict[str, Any] = msgspec.to_builtins(self)
         for case, plain_case in zip(self.rounds, plain["rounds"], strict=True):
             plain_case["round"] = case.round.to_dict()
-        return plain
+        return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(plain)))  # lists for tuples
