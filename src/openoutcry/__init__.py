@@ -58,6 +58,7 @@ from openoutcry.errors import (
 )
 from openoutcry.events import (
     HIGH_PRIORITY_EVENT_TYPES,
+    AnswerRecorded,
     Event,
     EventType,
     OperatorAction,
@@ -117,6 +118,7 @@ __all__ = [
     "NO_RETRY",
     "ORDER_TRANSITIONS",
     "AlertSeverity",
+    "AnswerRecorded",
     "BackpressureConfig",
     "BackpressureLevel",
     "BackpressureMetrics",

@@ -1,11 +1,21 @@
 """Records of the bus are a line that a person reads, and nothing else is made into words."""
 
+from typing import Any
+
 import msgspec
 import pytest
 from page_kit import tick
 
 from openoutcry.dashboard.words import answer_in_words, sentence, target_in_words
-from openoutcry.events import OperatorAction, RoundLate, RoundOpened, RoundReleased, RunStarted, encode
+from openoutcry.events import (
+    AnswerRecorded,
+    OperatorAction,
+    RoundLate,
+    RoundOpened,
+    RoundReleased,
+    RunStarted,
+    encode,
+)
 from openoutcry.events.records import StoodIn
 
 MS = 1_000_000
@@ -79,6 +89,18 @@ def test_the_other_records_are_sentences_too():
     assert sentence(encode(started)) == (
         "started firm:bus: openoutcry 0.1.0, Python 3.12.1, process 7 on desk"
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"ended": "returned", "subscription": "llm"}, "llm asked model: answered after 250 ms"),
+        ({"ended": "raised", "error": "OSError()"}, "the main program asked model: OSError() after 250 ms"),
+        ({"ended": "cancelled", "subscription": "llm"}, "llm asked model: cancelled after 250 ms"),
+    ],
+)
+def test_an_answer_from_outside_is_a_sentence(fields: dict[str, Any], words: str):
+    assert sentence(encode(AnswerRecorded(name="model", took_ns=250 * MS, **fields))) == words
 
 
 HEARD = {"id": "k", "total": 22, "heard": 21, "slowest_ns": 3 * MS, "waiting": ["llm"], "failed": []}

@@ -133,6 +133,7 @@ class Firm:
                 "subscription": lambda: bus.subscription("desk"),
                 "register_signal_agent": lambda: bus.register_signal_agent("macro"),
                 "wait_for_signals": bus.wait_for_signals,
+                "recorded": lambda: bus.recorded("model", lambda: 1),
                 "open_round": lambda: bus.open_round("r-2"),
                 "abstain": lambda: bus.abstain("macro"),
                 "heartbeat": lambda: bus.heartbeat("macro"),

@@ -17,6 +17,7 @@ from openoutcry.events.given import Names
 HISTORY_BYTES = 64 * 2**20
 HISTORY_BYTES_PER_EVENT = 4_096
 """Several times what an ordinary event takes, so that the bytes only limit a history of large ones."""
+SEED_MAX = 2**53 - 1
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -36,6 +37,7 @@ class BusConfig:
     control: PathOrNone = field(default=cast(Any, None))
     stand_in_max_age: float | None = None
     check_events: Literal["journaled", "always"] = "journaled"
+    seed: int | None = None
     persistence: PersistenceConfig | None = None
     health: HealthCheckConfig | None = None
     link: Link | None = None
@@ -65,6 +67,7 @@ class BusConfig:
         if not (name is None or (isinstance(name, str) and name)):
             raise ConfigError(f"control_releaser is {name!r}; it must be a name, or None")
         self._settle_control()
+        self._check_seed()
         if self.stand_in_max_age is not None:
             check_number("stand_in_max_age", self.stand_in_max_age, 0, above=True)
         check_word("check_events", self.check_events, ("journaled", "always"))
@@ -84,6 +87,11 @@ class BusConfig:
                 f"the desk {self.link.desk!r} has a link and no journal, which keeps what others have not "
                 "taken yet: give persistence_config=PersistenceConfig(path=...) as well"
             )
+
+    def _check_seed(self) -> None:
+        if self.seed is not None:
+            because = "it stands in the journal as a number, which every reader of JSON is to read exactly"
+            check_number("seed", self.seed, 0, SEED_MAX, whole=True, because=because)
 
     def _settle_control(self) -> None:
         if self.control is None:

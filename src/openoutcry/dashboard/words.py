@@ -122,6 +122,12 @@ def _started(fields: _Fields) -> str:
     )
 
 
+def _answered(fields: _Fields) -> str:
+    who, after = fields.get("subscription") or "the main program", f"after {rounded(fields['took_ns'])}"
+    said = {"returned": "answered", "raised": fields.get("error") or "an error"}
+    return f"{who} asked {fields['name']}: {said.get(fields['ended'], fields['ended'])} {after}"
+
+
 def _acted(fields: _Fields) -> str:
     verb, target, reason = fields["verb"], target_in_words(fields.get("target") or ""), fields.get("reason")
     what = " ".join([verb.replace("_", " "), *filter(None, [target, reason and f"({reason})"])])
@@ -133,5 +139,6 @@ _SAID: Final[Mapping[str, Callable[[_Fields], str]]] = {
     "round_released": _released,
     "round_late": _late,
     "run_started": _started,
+    "answer_recorded": _answered,
     "operator_action": _acted,
 }

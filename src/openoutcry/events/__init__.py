@@ -15,6 +15,7 @@ from openoutcry.events.pages import Undecodable, decode_many
 from openoutcry.events.readback import first_difference
 from openoutcry.events.records import (
     RECORDS,
+    AnswerRecorded,
     OperatorAction,
     RoundAbstained,
     RoundLate,
@@ -37,6 +38,7 @@ __all__ = [
     "MAX_BYTES",
     "MAX_DEPTH",
     "RECORDS",
+    "AnswerRecorded",
     "Derivation",
     "Event",
     "EventType",

@@ -1,4 +1,4 @@
-"""Records: the events that the bus writes into its journal itself, about rounds, runs and operators.
+"""Records: the events that the bus writes into its journal itself: of rounds, runs, answers and operators.
 
 They are delivered to nobody but subscriptions that name their type, or their class. `"*"` and base classes do
 not take them, and nobody else may publish them.
@@ -232,11 +232,40 @@ class RunStarted(Event, kw_only=True):
     """The process."""
     host: str
     """The name of the machine."""
+    seed: int | None = None
+    """What the random numbers of the bus are seeded by; None in what an older version wrote."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
         if type(self.settings) is not FrozenDict:
             settle_json(self, "settings")
+
+
+class AnswerRecorded(Event, kw_only=True):
+    """An agent, or the main program, was answered from outside of the bus: by a model, a broker, a service.
+
+    `causation_id` names the event that was being handled. Its timestamp says when the answer came.
+    """
+
+    event_type: str = "answer_recorded"
+    name: str
+    """What was asked, as it was named."""
+    subscription: str = ""
+    """Whose handler has asked; empty for a main program."""
+    ordinal: int = 1
+    """The how manieth question of that name it was, of that subscription for that event, in this run."""
+    ended: str
+    """`returned`, `raised`, or `cancelled`: nobody waited for the answer any more."""
+    took_ns: int
+    """From the question to the answer, in nanoseconds."""
+    answer: str | None = None
+    """The answer as JSON; None where there was none, or its hash alone is kept."""
+    answer_hash: str = ""
+    """The BLAKE2b-128 of its JSON, in hexadecimal; empty where there was none."""
+    error_type: str = ""
+    """The class of what was raised, as `module:name`."""
+    error: str = ""
+    """What was raised, as text."""
 
 
 class OperatorAction(Event, kw_only=True):
@@ -267,6 +296,7 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
     "round_late": RoundLate,
     "round_abstained": RoundAbstained,
     "run_started": RunStarted,
+    "answer_recorded": AnswerRecorded,
     "operator_action": OperatorAction,
 }
 """The classes of records, by their types. No other event has one of these types."""

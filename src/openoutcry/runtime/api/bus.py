@@ -1,6 +1,6 @@
 """The event bus: makes the parts of one bus and delegates to them. What users call is documented here."""
 
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from concurrent.futures import Future
 from os import PathLike
 from typing import Any, Literal, Self, Unpack, overload
@@ -25,12 +25,13 @@ from openoutcry.events import Event
 from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal, Transport
 from openoutcry.runtime.admission.from_threads import ThreadIntake
-from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.admin import Admin, Moved, moved
+from openoutcry.runtime.api.answers import Keep, LiveAnswers, Outside
 from openoutcry.runtime.api.building import foundation_of, persistence_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
+from openoutcry.runtime.api.parts import USUAL, Parts
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.api.typed import A, AnyTypes, B, C, Classes, H, One, Subscribes, Three, To, Two, Types
@@ -84,6 +85,7 @@ class EventBus:
             is shown in `outcome.stand_ins`, with its age. It never counts. None: nothing stands in.
         check_events: `always`: refuse what would not come back from a journal equal also where none takes
             it: at `memory`, and without a journal. For tests and staging; it costs as much as writing.
+        seed: What `chance` is seeded by; by default it is drawn. It stands in the journal, for a replay.
         journal: A journal to use instead of a file. The bus does not close it.
         link: How this process is one desk of a firm that runs in several. It takes a journal.
         transport: What joins the desks instead of the servers that `link` names. The bus opens and closes it.
@@ -91,10 +93,15 @@ class EventBus:
     The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
     latest; they raise what opening it raises (`JournalLocked`, `JournalCorrupt`, ...). `stop` closes it.
 
+    Attributes:
+        chance: A `random.Random`, which draws the same numbers for an event when a day is replayed.
+
     Raises:
         ConfigError: A value is out of range.
 
     """
+
+    _parts: Parts = USUAL
 
     def __init__(
         self,
@@ -116,11 +123,12 @@ class EventBus:
         control: str | PathLike[str] | None = None,
         stand_in_max_age: float | None = None,
         check_events: Literal["journaled", "always"] = "journaled",
+        seed: int | None = None,
         journal: Journal | None = None,
         link: Link | None = None,
         transport: Transport | None = None,
     ) -> None:
-        config = BusConfig(
+        self.config = config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -134,24 +142,23 @@ class EventBus:
             control=control,
             stand_in_max_age=stand_in_max_age,
             check_events=check_events,
+            seed=seed,
             persistence=persistence_of(enable_persistence, persistence_config, journal),
             health=health_check_config,
             link=link,
         )
-        self.config: BusConfig = config
-        bus, rounds, make_slot = foundation_of(config, clock, journal)
-        self._bus, self._rounds = bus, rounds
-        self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
+        bus, rounds, admission = foundation_of(config, clock, journal, self._parts)
+        self._bus, self._rounds, self._admission, self.chance = bus, rounds, admission, bus.chance
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock, transport)
         self._monitor = monitor = self._lifecycle.monitor
         self._subscribing = Subscribing(bus, consumers, admission, monitor)
+        self._outside = Outside(bus, LiveAnswers(bus, admission.slot.recorder_of_day))
         self._signals = Signals(bus, admission, rounds, is_joined=config.link is not None)
         self._inspection = Inspection(bus, admission, rounds, monitor, self._lifecycle.linking)
         self._admin = Admin(bus, admission, self._lifecycle)
-        # On the hot paths it has its parts' own functions, so that a publish is one call, unless overridden.
-        if type(self).publish is EventBus.publish:
+        if type(self).publish is EventBus.publish:  # its part's own function, so that a publish is one call
             setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
         if type(self).publish_signal is EventBus.publish_signal:
             setattr(self, "publish_signal", self._signals.publish)  # noqa: B010 - as above
@@ -202,31 +209,22 @@ class EventBus:
         return self._admission.publish_nowait(event, priority, level)
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
-        """Publish events in order, and stop at the first that is refused. Durable events share commits.
+        """Publish events in order, up to the first that is refused, and return how many were accepted.
 
-        Returns:
-            How many were accepted: `events[n:]` were not. The first of these was refused and counted.
-
-        It raises what `publish` raises, at the event in question; those before it were accepted. If a commit
-        fails, none of the events that shared it was accepted. Publishing all of them again is safe.
-
+        Durable events share commits. It raises what `publish` raises, at the event in question; those before
+        it were accepted. If a commit fails, none of the events that shared it was accepted. Publishing all of
+        them again is safe.
         """
         return await self._admission.publish_many(events, priority)
 
     def publish_threadsafe(self, event: Any, priority: bool = False) -> "Future[bool]":
         """Publish from any thread of this process. Before the start it queues.
 
-        Events of one thread keep their order; kill switches and high-priority events overtake the others. At
-        most `max_queue_size` events wait for the loop; beyond that the answer is False at once.
-
-        Returns:
-            A `concurrent.futures.Future` with what `publish` would return or raise. What was handed in before
-            the loop was closed waits for the next `start`, or for `stop`.
-
-        Raises:
-            LoopClosed: The loop of the bus was closed without a stop.
-            ForkedBus: This is a forked child.
-
+        Returns a `concurrent.futures.Future` with what `publish` would return or raise. Events of one thread
+        keep their order; kill switches and high-priority events overtake the others. At most `max_queue_size`
+        events wait for the loop; beyond that the answer is False at once. What was handed in before the loop
+        was closed waits for the next `start`, or for `stop`. Raises `LoopClosed` where the loop was closed
+        without a stop, and `ForkedBus` in a forked child.
         """
         return self._intake.put(event, priority=priority)
 
@@ -265,8 +263,7 @@ class EventBus:
         for the end of that. After `stop` the bus can be started again, also on another loop.
 
         Raises:
-            WrongThread, WrongLoop: The bus is running on another event loop, which is not closed.
-            ForkedBus: This is a forked child of a process in which it was in use.
+            WrongThread, WrongLoop, ForkedBus: It runs on another loop, which is not closed, or process.
             BusClosed: A handler called it while the bus is stopping, or `stop` came before it had started.
             JournalError: The journal cannot be opened, in one of the ways that the subclasses name.
 
@@ -400,11 +397,8 @@ class EventBus:
     def unsubscribe(self, event_type: AnyTypes, handler: Handler) -> None:
         """Take types from a handler's subscription; with the last one it ends.
 
-        Events of these types that wait for it are counted as withdrawn. A call that has begun goes on.
-
-        Raises:
-            NotSubscribed: The handler is not subscribed to that.
-
+        Events of these types that wait for it are counted as withdrawn. A call that has begun goes on. Raises
+        `NotSubscribed` where the handler is not subscribed to that.
         """
         self._subscribing.unsubscribe(event_type, handler)
 
@@ -458,10 +452,7 @@ class EventBus:
 
         Without an id it is the oldest round that nobody has waited for yet; if there is none, a round is
         opened. With no agent registered it returns at once, empty and not valid. Cancelled, the round stays
-        as it was.
-
-        Returns:
-            The outcome. Look at `valid` before you decide on it; `explain()` says why it is what it is.
+        as it was. Look at `valid` before you decide on the outcome; `explain()` says why it is what it is.
 
         Raises:
             UnknownRound: No round of that id is open or remembered.
@@ -510,10 +501,7 @@ class EventBus:
         """Answer a round without an opinion: it counts toward the quorum, and is not among the signals.
 
         The round is found as that of a signal is: by the id, by the event being handled, by who is expected.
-
-        Raises:
-            UnknownRound: No round of the given id is open or remembered.
-
+        Raises `UnknownRound` where no round of the given id is open or remembered.
         """
         return self._signals.abstain(agent, reason, round_id)
 
@@ -526,6 +514,27 @@ class EventBus:
         self._admission.check_thread("heartbeat")
         self._monitor.renew(agent, lease_s)
         return self._rounds.heartbeat(agent)
+
+    async def recorded(self, name: str, call: Callable[[], Awaitable[A] | A], *, keep: Keep = "answer") -> A:
+        """Ask something outside of the bus by `call()`, such as a model, and record the answer for a replay.
+
+        A replay does not call: it has the same answer, or raises the like, after the same time. What `call`
+        raises goes through, and so does a cancellation. With a journal, unless that records nothing, the
+        record is there with the next event that is published.
+
+        Args:
+            name: What is asked: by it a replay finds the answer.
+            call: Asks; returns the answer, or something to await: dicts with texts as keys, lists, texts,
+                finite numbers, booleans and None.
+            keep: `hash`: record that it was asked, and a hash of the answer. It cannot be replayed then.
+
+        Raises:
+            InvalidEvent: The answer would not come back from JSON equal.
+            ConfigError: An argument is out of range; `call` is no function.
+
+        """
+        self._admission.check_thread("recorded")
+        return await self._outside.ask(name, call, keep)
 
     async def get_barrier_status(self) -> dict[str, Any]:
         """Return the state of the barrier, JSON-ready: agents, open rounds, recent outcomes, strays."""
@@ -608,11 +617,10 @@ class EventBus:
     @overload
     def get_event_history(self, event_type: AnyTypes, limit: int = 100) -> list[Any]: ...
     def get_event_history(self, event_type: Any = None, limit: int = 100) -> list[Any]:
-        """Return the most recent accepted events for audit, oldest first.
+        """Return the most recent accepted events for audit, oldest first: of types or classes, None for all.
 
         The newest `history_size` are in memory, if they fit into `history_bytes`. With a journal it reads on
-        there, in the newest 16,384 entries. It is a plain call that blocks the loop; `read_event_history`
-        reads all. `event_type` is a type, a class, or several in a tuple or a list; None for all.
+        there, in the newest 16,384 entries, and blocks the loop; `read_event_history` reads all.
         """
         return self._inspection.history(event_type, limit)
 
@@ -673,15 +681,8 @@ class EventBus:
         """Open the journal and re-queue what the last session left unsettled; otherwise `start` does it.
 
         Every unsettled event goes to just those subscriptions that had not settled it, if they are made
-        before the start. Nothing is handled before that.
-
-        Returns:
-            The number of events that some subscription made so far has not settled.
-
-        Raises:
-            OpenOutcryError: The bus is running.
-            JournalError: The journal cannot be opened, in one of the ways that the subclasses name.
-
+        before the start. Nothing is handled before that. Returns how many events some subscription made so
+        far has not settled. Raises `OpenOutcryError` on a bus that runs, and `JournalError`.
         """
         return await self._lifecycle.count_unsettled()
 

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
+from random import Random
 from typing import Any, Final, Protocol, cast
 
 from openoutcry.core.lanes import Batch
@@ -108,6 +109,10 @@ class Publisher(Protocol):
         """
         ...
 
+    def chance(self, make: Callable[[str], Random]) -> Random | None:
+        """Return what the call draws from, made by its name the first time; None if the call is over."""
+        ...
+
 
 class CauseDurability(Protocol):
     """What keeps events in a journal, as far as it is asked here."""
@@ -170,7 +175,16 @@ class Lineage:
 
     """
 
-    __slots__ = ("_derivation", "_derived_for", "_subscription", "bus", "outbox", "worker")
+    __slots__ = (
+        "_derivation",
+        "_derived_for",
+        "_drawn_for",
+        "_draws_from",
+        "_subscription",
+        "bus",
+        "outbox",
+        "worker",
+    )
 
     def __init__(self, worker: Caller, subscription: Subscription, bus: Bus) -> None:
         self.worker: Caller = worker
@@ -178,6 +192,8 @@ class Lineage:
         self.bus: Bus = bus
         self._derived_for: CallId = (0, 0)
         self._derivation: Derivation | None = None
+        self._drawn_for: CallId = (0, 0)
+        self._draws_from: Random | None = None
         self.outbox: list[Any] | None = None
 
     def open_outbox(self) -> list[Any]:
@@ -245,6 +261,22 @@ class Lineage:
     def decide_otherwise(self, error: DecidedOtherwise) -> bool:
         """The call has made another event than the first time: let its event become a dead letter."""
         return self.worker.decide_otherwise(error)
+
+    def chance(self, make: Callable[[str], Random]) -> Random | None:
+        """Return what the call draws from."""
+        return self.draws_from(make) if self._is_current() else None
+
+    def draws_from(self, make: Callable[[str], Random]) -> Random | None:
+        """Return what the current call draws from, in whatever task it does."""
+        batch = self.worker.batch
+        event = None if batch is None else batch.current
+        if event is None:
+            return None
+        call = self.call
+        if call != self._drawn_for:
+            self._drawn_for = call
+            self._draws_from = make(f"{self._subscription.name}:{event.event_id}")
+        return self._draws_from
 
     def freeze(self) -> "Frozen | None":
         """Return the call as a cause that stays what it is; None for code that does not run in it."""
@@ -338,6 +370,10 @@ class Frozen:
     def has_made(self, event_id: str) -> bool:
         """Return True if an id was derived in the call that spawned the task, or in one of its tasks."""
         return self._derivation is not None and self._derivation.has_made(event_id)
+
+    def chance(self, make: Callable[[str], Random]) -> Random | None:
+        """Return what the call that spawned the task draws from; None if it has returned."""
+        return self._lineage.draws_from(make) if self.in_call else None
 
     def decide_otherwise(self, error: DecidedOtherwise) -> bool:
         """Let the event of the call become a dead letter; not if it has ended, then it is settled."""

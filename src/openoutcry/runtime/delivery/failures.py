@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable
 from typing import Any
 
@@ -86,7 +85,7 @@ class Failures:
         )
         step: Again | Dead = Dead(attempts)  # who decides otherwise would do so again
         if not has_decided_otherwise:
-            step = after_failure(subscription.options.retry, attempts, random.random())  # noqa: S311 - jitter
+            step = after_failure(subscription.options.retry, attempts, self._bus.chance.jitter.random())
         if isinstance(step, Again):
             subscription.retries += 1
             lane.retry(batch, now_ns() + step.wait_ns, in_order=self.in_order)

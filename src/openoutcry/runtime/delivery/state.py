@@ -22,6 +22,7 @@ from openoutcry.events import Event
 from openoutcry.logs import about
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import Cause, Envelopes, Tracker
+from openoutcry.runtime.delivery.chance import Chance
 from openoutcry.runtime.delivery.conflicts import Conflicts
 from openoutcry.runtime.delivery.dead_letters import DeadLetters
 from openoutcry.runtime.delivery.durability import Durability, NoDurability
@@ -61,6 +62,7 @@ class BusState:
         ownership: Which loop the bus belongs to, and whether a call may be made where it is made.
         phase: `new`, `running`, `stopping` or `stopped`.
         checks_all: Whether what no journal takes is checked as what one does: it must come back equal.
+        chance: What handlers draw from, and the bus itself.
         running: Whether handlers are called: while it is running or stopping.
         holds: The holds that all subscriptions have together.
         busy: Workers that are not at rest. 0 means that everything delivered is settled.
@@ -93,10 +95,12 @@ class BusState:
         ownership: Ownership,
         rounds: RoundObserver,
         checks_all: bool,
+        chance: Chance,
     ) -> None:
         self.ownership = ownership
         self._rounds = rounds
         self.checks_all = checks_all
+        self.chance: Chance = chance
         self.clock: Clock = clock
         self.loop: asyncio.AbstractEventLoop | None = None
         self.router: Router = Router()

@@ -8,7 +8,6 @@ process at its end; so enough crashes beside others convict as well.)
 
 import asyncio
 import logging
-import random
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -142,7 +141,7 @@ class CrashSuspects:
         """Let the first suspect have the bus to itself."""
         self._until_ns = self._bus.clock.now_ns() + int(self._limits.suspect_alone_s * 1e9) * TRIED_MOST
         # Who has been alone at a crash comes first; chance sees that everybody's turn comes some time.
-        random.shuffle(self._open)
+        self._bus.chance.jitter.shuffle(self._open)
         self._open.sort(key=lambda call: -self._alone.get((call[0].name, call[1].lane.name, call[2]), 0))
         for subscription, _, _ in (*self._open, *self._slow):
             if subscription.offsets is not None:

@@ -1,4 +1,4 @@
-"""The recorder: what becomes of rounds, runs and operators' verbs, as events that the journal is to have.
+"""The recorder: what becomes of rounds, runs, questions and operators' verbs, as events for the journal.
 
 ```
   rounds, control ──▶ note ──▶ (waits, at most `RECORDS_MOST`) ──▶ take, when they are due ──▶ the journal
@@ -119,8 +119,11 @@ class Recorder:
 
     """
 
-    def __init__(self, config: BusConfig) -> None:
+    def __init__(self, config: BusConfig, seed: int | None = None) -> None:
         self._config = config
+        self._seed = seed
+        self._answers_on = ""
+        self._answers_count = 0
         self._app = running_app.get()
         self._waiting: deque[Noted] = deque()
         self._given_back: list[Record] = []
@@ -171,6 +174,14 @@ class Recorder:
         """Have a record written with the next commit."""
         self._is_urgent = True
         self._note(lambda taken: taken.add(event))
+
+    def answered(self, wall_ns: int, make: Callable[[str], Event]) -> None:
+        """Somebody was answered at this instant: have a record written with the next commit.
+
+        It is made with the id that it is given then.
+        """
+        self._is_urgent = True
+        self._note(partial(self._answer, wall_ns, make))
 
     def _note(self, make: Make) -> None:
         self._waiting.append(make)
@@ -367,7 +378,12 @@ class Recorder:
         )
 
     def _run_started(self, wall_ns: int, taken: Taken) -> None:
-        taken.add(_run_started(self._config, self._app, wall_ns, taken.journal))
+        taken.add(_run_started(self._config, self._app, wall_ns, taken.journal, self._seed))
+
+    def _answer(self, wall_ns: int, make: Callable[[str], Event], taken: Taken) -> None:
+        self._answers_on = self._answers_on or _stem("answers", taken.journal, wall_ns)
+        self._answers_count += 1
+        taken.add(make(f"{self._answers_on}-{self._answers_count:x}"))
 
     def _ordinal_of_new(self, round_id: str, taken: Taken) -> int:
         """Return the how manieth use of a round's id this is: the journal may have earlier ones."""
@@ -397,11 +413,16 @@ def _run_id(journal: Journal, wall_ns: int) -> str:
 
     It counts on a stem of its own, so that a journal knows that without a look at its entries.
     """
-    named = f"run:{journal.origin}:{journal.head}:{wall_ns}".encode()
-    return f"{blake2b(named, digest_size=8).hexdigest()}-0"
+    return f"{_stem('run', journal, wall_ns)}-0"
 
 
-def _run_started(config: BusConfig, app: str, wall_ns: int, journal: Journal) -> RunStarted:
+def _stem(what: str, journal: Journal, wall_ns: int) -> str:
+    """Return the beginning of ids that nobody else gives."""
+    named = f"{what}:{journal.origin}:{journal.head}:{wall_ns}".encode()
+    return blake2b(named, digest_size=8).hexdigest()
+
+
+def _run_started(config: BusConfig, app: str, wall_ns: int, journal: Journal, seed: int | None) -> RunStarted:
     settings = to_plain(config)
     if settings["persistence"] is not None:
         del settings["persistence"]["key"]
@@ -418,6 +439,7 @@ def _run_started(config: BusConfig, app: str, wall_ns: int, journal: Journal) ->
         app=app,
         process_id=os.getpid(),
         host=socket.gethostname(),
+        seed=seed,
     )
 
 

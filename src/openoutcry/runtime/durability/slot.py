@@ -85,6 +85,11 @@ class StoreSlot:
             bus.dead_letters.read_from(ClosedFile(config) if journal is None else journal)
 
     @property
+    def recorder_of_day(self) -> Recorder | None:
+        """What records rounds, runs and answers; None if the settings want none of that."""
+        return None if self._config is None or self._config.record == "off" else self.recorder
+
+    @property
     def has_file(self) -> bool:
         """Whether the journal is a file that is opened here, so that it can be replaced."""
         return self._config is not None and self._journal is None
