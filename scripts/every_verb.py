@@ -66,6 +66,8 @@ CALLS: dict[str, list[list[str]]] = {
     "stats": [["firm.db"], ["firm.db", "--json"]],
     "tail": [["firm.db"]],
     "rounds": [["firm.db"]],
+    "index": [["firm.db"]],
+    "explain": [["firm.db", "#1"], ["firm.db", "#1", "--forward", "--json"]],
     "history": [["firm.db", "--type", "signal", "--json"]],
     "pending": [["firm.db", "--list"]],
     "cursors list": [["firm.db"]],

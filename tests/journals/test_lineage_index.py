@@ -80,7 +80,9 @@ def copied(large: tuple[Path, list[str]], tmp_path: Path) -> tuple[Path, list[st
 def test_the_index_is_a_file_of_the_owner_alone(large: tuple[Path, list[str]]) -> None:
     found = side(large[0]).stat()
     assert (found.st_mode & 0o777, found.st_uid) == (0o600, os.geteuid())
-    assert not [name for name in os.listdir(large[0].parent) if name.endswith(("-journal", "-lineage-wal"))]
+    assert not [
+        one.name for one in large[0].parent.iterdir() if one.name.endswith(("-journal", "-lineage-wal"))
+    ]
 
 
 def test_the_index_is_used_and_not_made_again(copied: tuple[Path, list[str]]) -> None:
@@ -154,9 +156,7 @@ def test_an_index_that_somebody_has_changed_changes_no_answer(
     assert told(path, *REFS) == expected
 
 
-def test_the_index_of_another_journal_is_not_believed(
-    copied: tuple[Path, list[str]], tmp_path: Path
-) -> None:
+def test_the_index_of_another_journal_is_not_believed(copied: tuple[Path, list[str]], tmp_path: Path) -> None:
     path, expected = copied
     other = many(tmp_path / "other.db", 3_000, 50)
     with closing(SqliteJournal(tmp_path / "third.db")) as journal:
@@ -485,7 +485,11 @@ def compare(path: Path) -> None:
         for name in [f"n-{number}" for number in range(14)] + ["3", ""]:
             for kind in (ID, CAUSE, ROUND, REFERENCE):
                 places = source.index.places(kind, name, 1_000)
-                true = [p for p in places if (one := source.at(p)) is not None and one.has(kind, name, finder.named)]
+                true = [
+                    p
+                    for p in places
+                    if (one := source.at(p)) is not None and one.has(kind, name, finder.named)
+                ]
                 assert true == scan.places(kind, name, 1_000), (kind, name)
         for position in range(source.reader.first, source.reader.head + 1):
             for forward in (False, True):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
@@ -109,7 +110,7 @@ def index(
 
 def _say_what(found: Indexed, as_json: bool) -> None:
     if as_json:
-        print_lines([json_line(found)])
+        print_lines([json_line({**msgspec.structs.asdict(found), "path": str(found.path)})])
         return
     what = f"{counted(found.added, 'event')} added, up to position {found.position:,}"
     if found.why_no_file:

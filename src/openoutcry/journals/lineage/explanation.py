@@ -83,8 +83,12 @@ class HeldFill(msgspec.Struct, frozen=True, kw_only=True):
     """The fill."""
     quantity: float
     """What it added; below 0 for a sale."""
+    price: float | None
+    """At which price, per unit."""
     held: float
-    """What was held after it."""
+    """What was held after it; below 0 if sold short."""
+    order_id: str
+    """Of which order it was."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):

@@ -247,11 +247,13 @@ class Index:
             self.why_no_file = str(problem)
 
     def tidy(self) -> None:
-        """Make large shelves of small ones, and drop those that retention has passed. It takes its time."""
+        """Write everything into the file, in large shelves, without those that retention has passed."""
         file = self._file
         if file is None or not file.may_write:
             return
         try:
+            if self._runs:
+                self._write()
             gone = [shelf for shelf in file.shelves if shelf.last < self._reader.first]
             if gone and len(gone) < len(file.shelves):
                 file.put((), gone, file.end)
