@@ -50,10 +50,10 @@ function Round({ round }) {
 
 function Held({ fills, of }) {
   const cols = [
-    { head: "when", w: "152px", cell: (f) => clock(f.time_ns || f.wall_ns) },
-    { head: "traded", w: "96px", num: true, cell: (f) => `${f.quantity >= 0 ? "+" : ""}${figure(f.quantity)}` },
-    { head: "at", w: "88px", num: true, cell: (f) => figure(f.price) },
-    { head: "held after", w: "96px", num: true, cell: (f) => figure(f.held) },
+    { head: "when", w: "152px", wide: "wide", cell: (f) => clock(f.time_ns || f.wall_ns) },
+    { head: "traded", w: "88px", num: true, cell: (f) => `${f.quantity >= 0 ? "+" : ""}${figure(f.quantity)}` },
+    { head: "at", w: "88px", wide: "wide", num: true, cell: (f) => figure(f.price) },
+    { head: "held after", w: "88px", num: true, cell: (f) => figure(f.held) },
     { head: "order", cell: (f) => html`<a class="name" href=${address(f.order)}><${Text}>${f.order}<//></a>` },
   ];
   return html`<h2>Since it was last flat</h2>${of > fills.length && html`<p class="quiet">The last ${fills.length} of ${count(of)} fills.</p>`}<${Table} label="Fills" cols=${cols} rows=${fills} id=${(f) => f.pos} />`;
