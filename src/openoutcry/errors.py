@@ -25,7 +25,8 @@ OpenOutcryError
 │   ├── JournalCorrupt     stored bytes are not what was written
 │   ├── JournalLocked      another process, or another journal of this one, writes to the file
 │   ├── NotAJournal        the file is something else
-│   └── SchemaTooNew       the file was made by a newer version
+│   ├── SchemaTooNew       the file was made by a newer version
+│   └── UnknownReference   the journal has nothing of that name to explain
 ├── LinkError              other desks cannot be reached, or not as asked
 │   ├── Unreachable        the engine does not answer: what waits stays in the journal
 │   ├── Fenced             another process has claimed this desk
@@ -210,6 +211,10 @@ class NotAJournal(JournalError):
 
 class SchemaTooNew(JournalError):
     """The journal was made by a newer version of openoutcry. It was not touched."""
+
+
+class UnknownReference(JournalError):
+    """The journal has no event, order, execution, decision, round or position of that name."""
 
 
 class LinkError(OpenOutcryError):

@@ -2,6 +2,15 @@
 
 from openoutcry.journals.anchors import Anchor, Held
 from openoutcry.journals.backup import BackedUp, backup
+from openoutcry.journals.lineage import (
+    Explanation,
+    HeldFill,
+    Indexed,
+    Lineage,
+    RoundCase,
+    Step,
+    VoteCount,
+)
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
@@ -15,17 +24,24 @@ __all__ = [
     "Anchor",
     "BackedUp",
     "EventPersistence",
+    "Explanation",
     "Held",
+    "HeldFill",
+    "Indexed",
     "JournalReader",
+    "Lineage",
     "MemoryJournal",
     "Problem",
     "RecordedRound",
     "RecordedVote",
     "Recovered",
     "Restored",
+    "RoundCase",
     "RoundCell",
     "SqliteJournal",
+    "Step",
     "Verified",
+    "VoteCount",
     "backup",
     "recorded_rounds",
     "recover_into",
