@@ -160,18 +160,13 @@ def look_back(
     return EventPage(found, None, scanned, head)
 
 
-def line_of(entry: Stored, said_most: int = SAID_MAX) -> EventLine:
-    """Return an event in a line, with at most so many characters of what it says."""
-    return EventLine(**_line(entry, said_most))
+def line_of(entry: Stored) -> EventLine:
+    """Return an event in a line."""
+    return EventLine(**_line(entry))
 
 
-def _line(entry: Stored, said_most: int = SAID_MAX) -> dict[str, Any]:
+def _line(entry: Stored) -> dict[str, Any]:
     head = head_of(entry) if len(entry.payload) <= WHOLE_BYTES_MAX else entry.header or Header()
-    payload = entry.payload
-    if len(payload) > READ_WHOLE_BYTES_MAX:
-        said = printable(payload[:said_most].decode("utf-8", "replace"))
-    else:
-        said = sentence(payload) or details(payload)
     return {
         "pos": entry.position,
         "wall_ns": entry.wall_ns,
@@ -183,8 +178,15 @@ def _line(entry: Stored, said_most: int = SAID_MAX) -> dict[str, Any]:
         "cause": shown(head.causation_id),
         "round": shown(head.round_id),
         "lane": entry.lane,
-        "said": cut(said, said_most),
+        "said": cut(said_by(entry.payload)),
     }
+
+
+def said_by(payload: bytes, **more: Any) -> str:
+    """Return what an event says, safe to show: its own fields, as `details` does, or a record's sentence."""
+    if len(payload) > READ_WHOLE_BYTES_MAX:
+        return printable(payload[: 2 * SAID_MAX].decode("utf-8", "replace"))
+    return sentence(payload) or details(payload, **more)
 
 
 def shown(text: str | None, most: int = SAID_MAX) -> str:

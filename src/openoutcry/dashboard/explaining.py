@@ -1,4 +1,4 @@
-"""Explaining what a journal has, in a thread of its own: making its index takes seconds, and blocks nobody else."""
+"""Explaining what a journal has, in a thread of its own: making its index takes seconds, and nobody waits."""
 
 import asyncio
 from collections.abc import Callable

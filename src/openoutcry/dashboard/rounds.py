@@ -58,7 +58,9 @@ async def recorded_round(file: JournalFile, round_id: str, before: int | None) -
     return _in_full(*await find_round(file, round_id, before))
 
 
-async def find_round(file: JournalFile, round_id: str, before: int | None = None) -> tuple[RecordedRound, int]:
+async def find_round(
+    file: JournalFile, round_id: str, before: int | None = None
+) -> tuple[RecordedRound, int]:
     """Return the newest round of an id, and where it was released; if it was not, where it was opened."""
     for _ in range(LOOKS_MAX):
         at = before

@@ -12,7 +12,7 @@ _EPOCH: Final = datetime.fromtimestamp(0, UTC)
 
 
 def age_ns(text: str) -> int:
-    """Return a duration such as 90s, 15m, 2h, 7d or 4w in nanoseconds. Raises `ValueError` with the remedy."""
+    """Return a duration such as 90s, 15m, 2h or 4w in nanoseconds. Raises `ValueError` with the remedy."""
     found = _AGE.fullmatch(text.strip())
     if found is None:
         raise ValueError(f"{text!r} is not a duration: write 90s, 15m, 2h, 7d or 4w")

@@ -1,4 +1,4 @@
-"""What each tool is asked with: read from JSON as strictly as a command line is, and described to the client."""
+"""What each tool is asked with: read from JSON as strictly as a command line is, and told to the client."""
 
 import warnings
 from typing import Annotated, Any, Final, TypeVar
@@ -23,8 +23,8 @@ Ref = Annotated[
     Meta(
         min_length=1,
         max_length=TEXT_MAX,
-        description="The id of an event, order, client order, execution, decision or round, or # and a position "
-        "in the journal, such as #1207.",
+        description="The id of an event, order, client order, execution, decision or round; or # and a "
+        "position in the journal, such as #1207.",
     ),
 ]
 Text = Annotated[str, Meta(max_length=TEXT_MAX)]
@@ -32,11 +32,14 @@ Agent = Annotated[Text | None, Meta(description="Only of this agent, by its exac
 Symbol = Annotated[Text | None, Meta(description="Only of this symbol.")]
 Since = Annotated[
     Text | None,
-    Meta(description="At this time or later: ISO 8601, UTC without a zone, or an age before now such as 15m or 2h."),
+    Meta(
+        description="At this time or later: ISO 8601, UTC without a zone, or an age before now: 15m, 2h, 7d."
+    ),
 ]
 Until = Annotated[Text | None, Meta(description="Before this time, likewise.")]
 Before = Annotated[
-    int | None, Meta(ge=1, description="Only what stands before this position: `next` of an earlier answer.")
+    Annotated[int, Meta(ge=1)] | None,
+    Meta(description="Only what stands before this position: `next` of an earlier answer."),
 ]
 Limit = Annotated[
     int, Meta(ge=1, le=PAGE_MAX, description=f"At most so many, up to {PAGE_MAX}; the newest come first.")
@@ -77,7 +80,9 @@ class OfRounds(Asked, kw_only=True):
     agent: Annotated[
         Text | None, Meta(description="Only with this agent on the roster, and what became of it.")
     ] = None
-    outcome: Annotated[Text | None, Meta(description=f"Only those that ended so: {', '.join(STATUSES)}.")] = None
+    outcome: Annotated[Text | None, Meta(description=f"Only those that ended so: {', '.join(STATUSES)}.")] = (
+        None
+    )
     symbol: Symbol = None
     since: Since = None
     until: Until = None
@@ -94,9 +99,9 @@ class OfEvents(Asked, kw_only=True):
     agent: Agent = None
     symbol: Symbol = None
     correlation: Annotated[Text | None, Meta(description="Only of this chain of cause and effect.")] = None
-    cause: Annotated[Text | None, Meta(description="Only what was published because of the event of this id.")] = (
-        None
-    )
+    cause: Annotated[
+        Text | None, Meta(description="Only what was published because of the event of this id.")
+    ] = None
     round: Annotated[Text | None, Meta(description="Only of the round of this id.")] = None
     text: Annotated[Text | None, Meta(description="Only with this text in their JSON, in any case.")] = None
     since: Since = None
@@ -123,7 +128,7 @@ class OfNothing(Asked, kw_only=True):
 
 
 def read(arguments: dict[str, Any] | None, kind: type[_Asked]) -> _Asked:
-    """Return arguments as a kind; null stands for what is left out. Raises `Refused` where they are not that."""
+    """Return arguments as a kind; null stands for what is left out. Raises `Refused` for other ones."""
     given = {name: value for name, value in (arguments or {}).items() if value is not None}
     try:
         return msgspec.convert(given, kind, strict=False)
@@ -136,7 +141,18 @@ def schema_of(kind: type[Asked]) -> dict[str, Any]:
     """Return the JSON schema of arguments, as the protocol wants it: an object at the root."""
     _, components = msgspec.json.schema_components([kind])
     found: dict[str, Any] = components[kind.__name__]
-    return {name: value for name, value in found.items() if name not in ("title", "description")}
+    return {
+        "type": "object",
+        "properties": {name: _plain(of) for name, of in found["properties"].items()},
+        "required": found["required"],
+        "additionalProperties": False,
+    }
+
+
+def _plain(of: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of an argument without null, for which one leaves it out."""
+    (kind, *_) = of.get("anyOf", [{}])
+    return {name: value for name, value in {**of, **kind}.items() if name != "anyOf" and value is not None}
 
 
 def _instant(name: str, text: str, now_ns: int) -> int:

@@ -1,4 +1,4 @@
-"""How the firm stands: what its bus says of itself at this moment or, where none runs, what the journal says."""
+"""How the firm stands: what its bus says of itself now or, where none runs, what the journal says."""
 
 from pathlib import Path
 from typing import Any, Final
@@ -15,19 +15,16 @@ STARTS_TOLD: Final = 3
 ACTIONS_TOLD: Final = 10
 
 
-async def standing(path: Path, overview: dict[str, Any] | None) -> Record:
-    """Return how the bus of a journal or a control socket stands, with what is known of the journal."""
-    journal = None if overview is None else _journal(overview)
+async def standing(path: Path) -> Record:
+    """Return how the bus of a journal or a control socket stands."""
     async with Watcher(path) as watcher:
         try:
             is_there = await watcher.first(ANSWER_S)
         except TimeoutError:
             is_there = True
     if watcher.shape is None or watcher.pulse is None or not is_there:
-        waiting = None if overview is None else _waiting(overview)
-        bus = "silent" if is_there else "not running"
-        return {"bus": bus, "why": said(watcher.why), "journal": journal, "waiting": waiting}
-    return {**_bus(watcher.shape, watcher.pulse, watcher.before), "journal": journal}
+        return {"bus": "silent" if is_there else "not running", "why": said(watcher.why)}
+    return _bus(watcher.shape, watcher.pulse, watcher.before)
 
 
 def _bus(shape: Shape, pulse: Pulse, before: Pulse | None) -> Record:
@@ -46,11 +43,21 @@ def _bus(shape: Shape, pulse: Pulse, before: Pulse | None) -> Record:
         "health": pulse.health,
         "level": pulse.level,
         "wrong": [
-            {"severity": one.severity, "culprit": said(one.culprit), "since": time(one.since_ns), "said": said(one.sentence)}
+            {
+                "severity": one.severity,
+                "culprit": said(one.culprit),
+                "since": time(one.since_ns),
+                "said": said(one.sentence),
+            }
             for one in wrong(shape, pulse, before)
         ],
         "halts": [
-            {"scope": said(one.scope), "by": said(one.by), "since": time(one.since_ns), "said": said(one.reason)}
+            {
+                "scope": said(one.scope),
+                "by": said(one.by),
+                "since": time(one.since_ns),
+                "said": said(one.reason),
+            }
             for one in pulse.halts
         ],
         "published": pulse.published,
@@ -81,8 +88,15 @@ def _subscription(name: str, row: SubRow, per_s: Rates, pulse: Pulse) -> Record:
     }
 
 
+def journal(overview: dict[str, Any], *, is_written: bool) -> Record:
+    """Return what the journal says: how far it goes, who has started and acted on it, and what waits in it.
+
+    What waits is left out while a bus runs, which says that itself.
+    """
+    return {"journal": _journal(overview), "waiting": None if is_written else _waiting(overview)}
+
+
 def _journal(overview: dict[str, Any]) -> Record:
-    """Return what the journal says: how far it goes, what waits, and who has started it and acted on it."""
     return {
         "file": said(overview["path"]),
         "first": overview["first"],

@@ -1,4 +1,4 @@
-"""What the tools tell of events, rounds, letters and explanations: compact, and with other people's text marked."""
+"""What the tools tell of events, rounds, letters and explanations: compact, other people's text marked."""
 
 from collections.abc import Iterable
 from contextlib import suppress
@@ -7,20 +7,23 @@ from typing import Any, Final
 import msgspec
 
 from openoutcry.core.wording import rounded
-from openoutcry.dashboard.events import READ_WHOLE_BYTES_MAX, WHOLE_BYTES_MAX, line_of
+from openoutcry.dashboard.events import READ_WHOLE_BYTES_MAX, WHOLE_BYTES_MAX, cut, line_of, said_by
 from openoutcry.dashboard.letters import Group
 from openoutcry.dashboard.tools.fitting import SAID_MOST, ending, said
-from openoutcry.journals import Explanation, Step
+from openoutcry.journals import Explanation, RoundCase, Step
+from openoutcry.journals.matching import own_ns
 from openoutcry.journals.rounds import RecordedRound, RecordedVote, RoundCell
-from openoutcry.journals.showing import desk_of, time_of
+from openoutcry.journals.showing import HEAD_FIELDS, desk_of, time_of
 from openoutcry.ports import Stored
 from openoutcry.units import NS_PER_MS
 
 Record = dict[str, Any]
-_HEAD: Final = frozenset(
-    ("event_id", "event_type", "source_agent", "symbol", "correlation_id", "causation_id", "round_id")
-)
 _NAME_MOST: Final = 100
+_NUMBERS: Final = ("timestamp", "schema_version")
+_INT_MOST: Final = 2**63
+"""Longer numbers are told as text, which can be cut."""
+_VOTES_MOST: Final = 64
+"""So many votes are told of a round in an explanation."""
 
 
 def time(at_ns: int | None) -> str | None:
@@ -38,7 +41,7 @@ def ms(duration_ns: int | None) -> float | None:
 
 def event(entry: Stored) -> Record:
     """Return an event as it stands in a list."""
-    line = line_of(entry, SAID_MOST)
+    line = line_of(entry)
     return {
         "position": line.pos,
         "time": time(line.wall_ns),
@@ -51,7 +54,7 @@ def event(entry: Stored) -> Record:
         "round": line.round,
         "lane": None if line.lane == "normal" else line.lane,
         "desk": desk_of(entry),
-        "said": line.said,
+        "said": cut(said_by(entry.payload, left_out=HEAD_FIELDS), SAID_MOST),
     }
 
 
@@ -61,8 +64,13 @@ def whole_event(entry: Stored) -> Record:
         **event(entry),
         "level": entry.level.name.lower(),
         "bytes": len(entry.payload),
+        "own_time": _own_time(own_ns(entry.payload)),
         "said": _fields(entry.payload),
     }
+
+
+def _own_time(at_ns: int | None) -> str | None:
+    return time(at_ns) if at_ns is not None and 0 < at_ns < _INT_MOST else None
 
 
 def _fields(payload: bytes) -> Record | str:
@@ -71,13 +79,18 @@ def _fields(payload: bytes) -> Record | str:
         with suppress(msgspec.MsgspecError, RecursionError):
             found = msgspec.json.decode(payload)
             if isinstance(found, dict):
-                own = {name: each for name, each in found.items() if name not in _HEAD or not isinstance(each, str)}
+                own = {name: each for name, each in found.items() if not _is_told(name, each)}
                 return {said(name, _NAME_MOST): _value(each) for name, each in own.items()}
     return said(payload[:READ_WHOLE_BYTES_MAX].decode("utf-8", "replace"))
 
 
+def _is_told(name: str, value: Any) -> bool:
+    """Return True for a field that is told beside what the event says: its head, and its time."""
+    return name in HEAD_FIELDS and isinstance(value, int if name in _NUMBERS else str)
+
+
 def _value(value: Any) -> Any:
-    if value is None or isinstance(value, bool | int | float):
+    if value is None or isinstance(value, float) or (isinstance(value, int) and abs(value) < _INT_MOST):
         return value
     return said(value if isinstance(value, str) else msgspec.json.encode(value).decode())
 
@@ -106,12 +119,16 @@ def round_in_full(found: RecordedRound, place: int) -> Record:
         "signal_timeout_ms": ms(found.signal_timeout_ns),
         "barrier_timeout_ms": ms(found.barrier_timeout_ns),
         "said": said(found.explain(), 4 * SAID_MOST),
-        "agents": [_cell(cell) for cell in found.cells],
+        "agents": [_cell(cell) for cell in sorted(found.cells, key=_has_voted)],
         "not_on_the_roster": [said(name) for name in found.strangers],
     }
 
 
-def _ended(found: RecordedRound, place: int) -> Record:
+def _has_voted(cell: RoundCell) -> bool:
+    return cell.how == "voted"
+
+
+def _ended(found: RecordedRound, place: int | None) -> Record:
     return {
         "id": said(found.round_id),
         "position": place,
@@ -172,23 +189,38 @@ def explained(found: Explanation) -> Record:
         "ref": said(found.ref),
         "said": {"title": said(found.title), "summary": said(found.summary, 4 * SAID_MOST)},
         "chain": _steps(found.chain),
-        "rounds": [
-            {
-                **round_in_full(case.round, case.round.ordinal),
-                "position": None,
-                "desk": case.desk,
-                "decided": case.action,
-                "votes": [
-                    {"agent": said(vote.agent), "side": vote.side, "strength": vote.strength} for vote in case.votes
-                ],
-            }
-            for case in found.rounds
-        ],
+        "rounds": [_case(case) for case in found.rounds],
         "also_named_as_causes": _steps(found.aside),
         "fills_of_the_position": [
             {**_step(one.step), "quantity": one.quantity, "held": one.held} for one in found.held
         ],
         "not_known": [said(one) for one in found.unknown],
+    }
+
+
+def _case(case: RoundCase) -> Record:
+    """Return a round as it bears on what is explained: the votes for and against, and who had none."""
+    found = case.round
+    return {
+        **_ended(found, None),
+        "desk": said(case.desk),
+        "quorum": found.quorum_count,
+        "decided": case.action,
+        "votes": [
+            {
+                "agent": said(vote.agent),
+                "side": vote.side,
+                "direction": said(vote.direction),
+                "strength": vote.strength,
+                "confidence": vote.confidence,
+                "after_ms": ms(vote.after_ns),
+                "signal": said(vote.signal_id),
+            }
+            for vote in case.votes[:_VOTES_MOST]
+        ],
+        "votes_in_all": len(case.votes),
+        "did_not_vote": [_cell(cell) for cell in found.cells if not _has_voted(cell)][:_VOTES_MOST],
+        "said": said(found.explain(), 4 * SAID_MOST),
     }
 
 
@@ -211,7 +243,7 @@ def _step(step: Step) -> Record:
         "position": step.position,
         "desk": step.desk,
         "time": time(step.wall_ns),
-        "own_time": time(step.time_ns) if step.time_ns and abs(step.time_ns - step.wall_ns) > 10**9 else None,
+        "own_time": _own_time(step.time_ns),
         "after_ms": ms(step.after_ns),
         "slowest": step.is_slowest or None,
         "type": said(step.event_type),

@@ -134,13 +134,7 @@ class Lineage:
             JournalCorrupt: A batch is not what was written.
 
         """
-        for source in self._finder.sources:
-            source.forget()
-            source.index.catch_up(tell)
-        if not isinstance(ref, str) or not ref or len(ref) > REF_MOST:
-            raise UnknownReference(
-                f"{printable(str(ref)[:80])!r}: name an event, order or round in 1 to {REF_MOST:,} characters"
-            )
+        self._begin(ref, tell)
         gaps = Gaps(self._finder)
         tracer = Tracer(self._finder, ref, gaps)
         if ref.startswith(_POSITION):
@@ -158,6 +152,28 @@ class Lineage:
         return msgspec.structs.replace(
             explained, title=came_title(first), came_of=came_of, unknown=gaps.told()
         )
+
+    def find(self, ref: str, tell: Tell | None = None) -> int:
+        """Return the position of the event that `ref` means, as in `explain`.
+
+        Of an order, execution or decision that is the first event that names it; of a round its record, or
+        else the first event of it. Raises as `explain` does.
+        """
+        self._begin(ref, tell)
+        found = self._resolved(ref)
+        if found is None:
+            raise self._unknown(ref)
+        return found[1].entry.position
+
+    def _begin(self, ref: str, tell: Tell | None) -> None:
+        """Bring the index up to date, and see that `ref` can be one."""
+        for source in self._finder.sources:
+            source.forget()
+            source.index.catch_up(tell)
+        if not isinstance(ref, str) or not ref or len(ref) > REF_MOST:
+            raise UnknownReference(
+                f"{printable(str(ref)[:80])!r}: name an event, order or round in 1 to {REF_MOST:,} characters"
+            )
 
     # -- what is meant ------------------------------------------------------------------------------
 
