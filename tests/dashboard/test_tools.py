@@ -12,16 +12,35 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis.strategies import (
+    booleans,
+    dictionaries,
+    floats,
+    integers,
+    lists,
+    none,
+    one_of,
+    sampled_from,
+    text,
+)
 from page_kit import START_NS, firm, write_events
-from tools_kit import EVIL, alert, trade
+from tools_kit import EVIL, alert, trade, vote
 
-from openoutcry import EventBus, KillSwitchEvent, MarketDataEvent, RiskAlertEvent
+from openoutcry import (
+    DecisionEvent,
+    EventBus,
+    KillSwitchEvent,
+    MarketDataEvent,
+    PersistenceConfig,
+    RiskAlertEvent,
+)
 from openoutcry.dashboard import explaining, journal_file
 from openoutcry.dashboard.refusals import Refused
 from openoutcry.dashboard.tools import answers, asked, standing
 from openoutcry.dashboard.tools.answers import Tools
 from openoutcry.dashboard.tools.fitting import ANSWER_BYTES_MOST, NOTE, SAID_MOST
-from openoutcry.errors import ConfigError, NotAJournal
+from openoutcry.errors import ConfigError, NotAJournal, OpenOutcryError
 from openoutcry.events import encode
 from openoutcry.journals import Lineage, SqliteJournal
 from openoutcry.ports import Entry
@@ -46,10 +65,10 @@ def ask(tools: Tools | Path, name: str, **arguments: Any) -> Any:
     if isinstance(tools, Path):
         with Tools(tools) as opened:
             return ask(opened, name, **arguments)
-    text = asyncio.run(getattr(tools, name)(asked.read(arguments, ASKED[name])))
-    assert len(text.encode()) <= ANSWER_BYTES_MOST
-    assert not any(map(is_obeyed, text))
-    found = json.loads(text)
+    said = asyncio.run(getattr(tools, name)(asked.read(arguments, ASKED[name])))
+    assert len(said.encode()) <= ANSWER_BYTES_MOST
+    assert not any(map(is_obeyed, said))
+    found = json.loads(said)
     assert found["note"] == NOTE
     for words in texts_of(found):
         assert not any(map(is_obeyed, words))
@@ -193,7 +212,7 @@ def test_an_event_is_found_by_its_id_its_position_and_its_order(traded: Path) ->
         ({"since": "2025-11-24T16:00:03"}, ["alert-4", "alert-3"]),
         ({"until": "2025-11-24T17:00:01+01:00"}, ["alert-0"]),
         ({"type": "fill"}, []),
-        ({"type": "fill,risk_alert", "symbol": None, "limit": "1"}, ["alert-4"]),
+        ({"type": " fill, risk_alert,", "symbol": None, "limit": "1"}, ["alert-4"]),
         ({"since": "1s"}, []),
         ({"since": "9999w"}, ["alert-4", "alert-3", "alert-2", "alert-1", "alert-0"]),
         ({"cause": "alert-0"}, ["alert-4"]),
@@ -526,3 +545,114 @@ def test_nothing_that_is_asked_changes_the_journal(traded: Path) -> None:
         ):
             ask(tools, name, **given)
     assert traded.read_bytes() == before
+
+
+# -- bounds --------------------------------------------------------------------------------------------
+
+WIDE = "\U0001f4a3\x1b" * 400
+"""A name that takes four bytes a letter, and more when it is escaped."""
+
+
+def test_the_worst_firm_fits_into_an_answer(tmp_path: Path) -> None:
+    """Three hundred agents with names without end, of which most say nothing; kill switches, letters, fields."""
+    path = tmp_path / "firm.db"
+    agents = [f"{number} {WIDE}" for number in range(300)]
+
+    async def run() -> None:
+        config = PersistenceConfig(path=path, socket=False)
+        async with EventBus(signal_timeout=1.0, persistence_config=config) as bus:
+            for agent in agents:
+                bus.register_signal_agent(agent)
+
+            def failing() -> Callable[[KillSwitchEvent], None]:
+                def fail(switch: KillSwitchEvent) -> None:
+                    raise KeyError(switch.scope)
+
+                return fail
+
+            for number in range(40):
+                bus.subscribe(KillSwitchEvent, failing(), name=f"{number} {WIDE}", retry=False, breaker=False)
+            opened = bus.open_round(f"r {WIDE}", quorum=0.01)
+            for agent in agents[:150]:
+                await bus.publish_signal(vote(agent, opened.round_id))
+            await bus.wait_for_signals(opened.round_id)
+            decision = DecisionEvent(
+                event_id="d-1",
+                symbol=WIDE,
+                action="buy",
+                quantity=1,
+                source_agent=WIDE,
+                round_id=opened.round_id,
+            )
+            await bus.publish(decision)
+            for number in range(30):
+                await bus.publish(
+                    KillSwitchEvent(
+                        scope=f"{number} {WIDE}",
+                        reason=WIDE,
+                        triggered_by=WIDE,
+                        source_agent=f"{WIDE} {number}",
+                    )
+                )
+            await asyncio.sleep(1)
+
+    run_virtual(run())
+    with Tools(path) as tools:
+        (line,) = ask(tools, "rounds")["rounds"]
+        assert len(line["agents"]) == 20
+        assert line["and_more"] == 130
+        for name in ("why", "came_of", "event"):
+            assert ask(tools, name, ref="d-1")
+        assert ask(tools, "why", ref="d-1")["chain"]
+        for name in ("status", "dead_letters", "events"):
+            assert ask(tools, name)["left_out"]
+        assert refused(tools, "round", id="r")
+
+
+def test_a_round_of_many_agents_keeps_those_without_a_vote(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+
+    async def run() -> None:
+        config = PersistenceConfig(path=path, socket=False)
+        async with EventBus(signal_timeout=1.0, persistence_config=config) as bus:
+            for number in range(300):
+                bus.register_signal_agent(f"agent-{number:03}")
+            opened = bus.open_round("r-1", quorum=0.9)
+            for number in range(299):
+                await bus.publish_signal(vote(f"agent-{number:03}", opened.round_id))
+            await bus.wait_for_signals(opened.round_id)
+
+    run_virtual(run())
+    found = ask(path, "round", id="r-1")
+    assert (found["agents"][0]["agent"], found["agents"][0]["how"]) == ("agent-299", "missing")
+    assert "agents: the last" in found["left_out"][0]
+
+
+@given(
+    name=sampled_from(sorted(ASKED)),
+    arguments=dictionaries(
+        sampled_from(
+            ["ref", "id", "agent", "type", "text", "since", "until", "before", "limit", "outcome", "x"]
+        ),
+        one_of(
+            none(), text(max_size=40), integers(), floats(), booleans(), lists(text(max_size=3), max_size=2)
+        ),
+        max_size=4,
+    ),
+)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_asked_is_answered_or_refused(
+    traded_once: Tools, name: str, arguments: dict[str, Any]
+) -> None:
+    try:
+        ask(traded_once, name, **arguments)
+    except (Refused, OpenOutcryError) as problem:
+        assert str(problem)  # noqa: PT017 - it may be answered
+
+
+@pytest.fixture(scope="module")
+def traded_once(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Tools]:
+    path = tmp_path_factory.mktemp("asked") / "firm.db"
+    run_virtual(trade(path))
+    with Tools(path) as tools:
+        yield tools

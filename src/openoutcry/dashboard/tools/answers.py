@@ -68,6 +68,7 @@ class Tools:
         _fit(answer, "rounds", "ask for one with round", least=1)
         _fit(answer, "chain", "ask why of the first that is told", keep="last", least=1)
         _fit(answer, "rounds", "ask for one with round")
+        _fit(answer, "not_known", "the rest is not known either")
         return answer.text()
 
     async def came_of(self, of: asked.OfRef) -> str:
@@ -77,6 +78,7 @@ class Tools:
             raise Refused(400, "what came of a position is not told: name an event, an order or a round")
         answer = self._answer(**telling.consequences(found))
         _fit(answer, "came_of", "ask what came of the last that is told")
+        _fit(answer, "not_known", "the rest is not known either")
         return answer.text()
 
     # -- events and rounds --------------------------------------------------------------------------
@@ -114,6 +116,7 @@ class Tools:
         was valid.
         """
         answer = self._answer(**telling.round_in_full(*await find_round(self._journal(), of.id, of.before)))
+        _fit(answer, "not_on_the_roster", "they did not count")
         _fit(answer, "agents", "ask rounds with agent for one of them")
         return answer.text()
 
@@ -155,8 +158,8 @@ class Tools:
             else:
                 parts |= journal(overview, is_written="started" in parts)
         answer = self._answer(**parts)
-        for name in ("subscriptions", "waiting", "wrong"):
-            _fit(answer, name, "those that are told are the worst")
+        for name in ("subscriptions", "waiting", "wrong", "halts"):
+            _fit(answer, name, "those that are told matter most")
         return answer.text()
 
     async def dead_letters(self, of: asked.OfLetters) -> str:

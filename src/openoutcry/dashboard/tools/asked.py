@@ -112,9 +112,10 @@ class OfEvents(Asked, kw_only=True):
     def parameters(self, now_ns: int) -> Parameters:
         """Return them as the page's search takes them. Raises `ConfigError` for a type that is misspelt."""
         with warnings.catch_warnings(action="ignore"):
-            for name in filter(None, (self.type or "").split(",")):
+            names = [name for part in (self.type or "").split(",") if (name := part.strip())]
+            for name in names:
                 check_type_name(name, ConfigError, "type")
-        return Asked.parameters(self, now_ns)
+        return Asked.parameters(msgspec.structs.replace(self, type=",".join(names)), now_ns)
 
 
 class OfLetters(Asked, kw_only=True):

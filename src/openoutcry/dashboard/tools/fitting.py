@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from openoutcry.dashboard.events import cut
+from openoutcry.dashboard.refusals import Refused
 from openoutcry.printable import printable, printable_json
 
 SAID_MOST: Final = 500
@@ -98,6 +99,12 @@ class Fitted:
         self._left_out.append(sentence)
 
     def text(self) -> str:
-        """Return it as one line of JSON."""
+        """Return it as one line of JSON. Raises `Refused` if it is too long all the same."""
         left_out = {"left_out": self._left_out} if self._left_out else {}
-        return _text({"note": NOTE, **self.parts, **left_out})
+        text = _text({"note": NOTE, **self.parts, **left_out})
+        if (size := len(text.encode())) > ANSWER_BYTES_MOST:
+            raise Refused(
+                500,
+                f"the answer would have {size:,} bytes, of at most {ANSWER_BYTES_MOST:,}: ask for less of it",
+            )
+        return text

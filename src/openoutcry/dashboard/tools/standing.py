@@ -91,9 +91,11 @@ def _subscription(name: str, row: SubRow, per_s: Rates, pulse: Pulse) -> Record:
 def journal(overview: dict[str, Any], *, is_written: bool) -> Record:
     """Return what the journal says: how far it goes, who has started and acted on it, and what waits in it.
 
-    What waits is left out while a bus runs, which says that itself.
+    What waits and which kill switches are active is left out while a bus runs, which says that itself.
     """
-    return {"journal": _journal(overview), "waiting": None if is_written else _waiting(overview)}
+    if is_written:
+        return {"journal": _journal(overview)}
+    return {"journal": _journal(overview), "halts": _halts(overview), "waiting": _waiting(overview)}
 
 
 def _journal(overview: dict[str, Any]) -> Record:
@@ -102,7 +104,6 @@ def _journal(overview: dict[str, Any]) -> Record:
         "first": overview["first"],
         "head": overview["head"],
         "bytes": overview["bytes"],
-        "halts": [{**halt, "reason": None, "said": said(halt.get("reason"))} for halt in overview["halts"]],
         "in_flight_at_a_crash": overview["suspects"] or None,
         "starts": [
             {"time": time(one["wall_ns"]), "position": one["pos"], "said": one["said"]}
@@ -113,6 +114,18 @@ def _journal(overview: dict[str, Any]) -> Record:
             for one in overview["actions"][:ACTIONS_TOLD]
         ],
     }
+
+
+def _halts(overview: dict[str, Any]) -> list[Record]:
+    return [
+        {
+            "scope": said(one["scope"]),
+            "by": said(one["by"]),
+            "since": time(one["since_ns"]),
+            "said": said(one["reason"]),
+        }
+        for one in overview["halts"]
+    ]
 
 
 def _waiting(overview: dict[str, Any]) -> list[Record]:

@@ -22,6 +22,8 @@ _NAME_MOST: Final = 100
 _NUMBERS: Final = ("timestamp", "schema_version")
 _INT_MOST: Final = 2**63
 """Longer numbers are told as text, which can be cut."""
+_ABSENT_MOST: Final = 20
+"""So many agents without a vote are named of a round in a list."""
 _VOTES_MOST: Final = 64
 """So many votes are told of a round in an explanation."""
 
@@ -100,12 +102,17 @@ def _value(value: Any) -> Any:
 
 def round_line(found: RecordedRound, place: int, agent: str | None) -> Record:
     """Return a round as it stands in a list: who answered, and what became of the others, or of one agent."""
-    cells = [cell for cell in found.cells if agent is None or cell.agent == agent]
+    if agent is None:
+        cells = [cell for cell in found.cells if not _has_voted(cell)]
+    else:
+        cells = [cell for cell in found.cells if cell.agent == agent]
+    told = cells[:_ABSENT_MOST]
     answered = sum(cell.how in ("voted", "abstained") for cell in found.cells)
     return {
         **_ended(found, place),
         "answered": f"{answered} of {len(found.cells)}",
-        "agents": {cell.agent: _how(cell) for cell in cells if agent is not None or cell.how != "voted"},
+        "agents": {said(cell.agent, _NAME_MOST): _how(cell) for cell in told},
+        "and_more": len(cells) - len(told) or None,
     }
 
 
