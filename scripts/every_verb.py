@@ -67,6 +67,8 @@ CALLS: dict[str, list[list[str]]] = {
     "stats": [["firm.db"], ["firm.db", "--json"]],
     "tail": [["firm.db"]],
     "rounds": [["firm.db"]],
+    "index": [["firm.db"]],
+    "explain": [["firm.db", "#1"], ["firm.db", "#1", "--forward", "--json"]],
     "history": [["firm.db", "--type", "signal", "--json"]],
     "pending": [["firm.db", "--list"]],
     "cursors list": [["firm.db"]],
@@ -91,8 +93,10 @@ CALLS: dict[str, list[list[str]]] = {
     "firm permissions": [["FIRM.toml"]],
     "demo": [
         ["--days", "60", "--plain", "--report", "report.html"],
+        ["--days", "5", "--plain", "--record", "day.db"],
         ["--crash", "--days", "30", "--kills", "2", "--plain"],
     ],
+    "replay": [["day.db"], ["day.db", "--json"]],
 }
 """What each verb is called with, in an order in which each finds what it needs."""
 BESIDE_A_BUS: dict[str, list[str]] = {

@@ -17,7 +17,13 @@ from openoutcry.cli import main
 
 ROOT = Path(__file__).resolve().parent.parent
 REFERENCE = ROOT / "docs" / "reference"
-MEANT_FOR_EVERYONE = ("openoutcry", "openoutcry.testing", "openoutcry.journals", "openoutcry.ports")
+MEANT_FOR_EVERYONE = (
+    "openoutcry",
+    "openoutcry.testing",
+    "openoutcry.journals",
+    "openoutcry.ports",
+    "openoutcry.replay",
+)
 
 
 def script() -> Any:

@@ -27,7 +27,17 @@ README_BLOCK_LIMIT_S = 600
 
 # Who may read clocks, make ids and sleep: the clock itself, the runtime, links and the test kit; an event's default stamps,
 # which have to come from somewhere; and the outermost layers, which show times to people.
-MAY_READ_CLOCKS = ("clocks.py", "testing/", "links/", "runtime/", "events/sources.py", "firm/", "cli/")
+MAY_READ_CLOCKS = (
+    "clocks.py",
+    "testing/",
+    "links/",
+    "runtime/",
+    "events/sources.py",
+    "firm/",
+    "cli/",
+    "replay/",
+    "virtual.py",
+)
 FORBIDDEN_CALLS = {
     "datetime.now",
     "datetime.utcnow",

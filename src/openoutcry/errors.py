@@ -25,6 +25,7 @@ OpenOutcryError
 │   ├── JournalCorrupt     stored bytes are not what was written
 │   ├── JournalLocked      another process, or another journal of this one, writes to the file
 │   ├── NotAJournal        the file is something else
+│   ├── RecordTooThin      the journal does not say enough of a day for it to be replayed
 │   ├── SchemaTooNew       the file was made by a newer version
 │   └── UnknownReference   the journal has nothing of that name to explain
 ├── LinkError              other desks cannot be reached, or not as asked
@@ -40,6 +41,8 @@ OpenOutcryError
 │   ├── WrongLoop          a call on another event loop than the bus's, in the same thread
 │   ├── LoopClosed         the loop on which the bus was started is closed
 │   └── ForkedBus          a call in a child that was forked while the bus was in use
+├── ReplayError            a recorded day could not be replayed
+│   └── EffectDenied       an agent of a replay was about to do something outside of it
 └── NotYetAvailable        a capability this version does not have (also a NotImplementedError)
 ```
 
@@ -209,6 +212,10 @@ class NotAJournal(JournalError):
     """The file exists, but is not an openoutcry journal. It was not touched."""
 
 
+class RecordTooThin(JournalError):
+    """The journal does not say enough of a day for it to be replayed. The message says what to record."""
+
+
 class SchemaTooNew(JournalError):
     """The journal was made by a newer version of openoutcry. It was not touched."""
 
@@ -273,6 +280,17 @@ class LoopClosed(WrongThread):
 
 class ForkedBus(WrongThread):
     """A call in a child that was forked while the bus was in use. It is the parent's: make another there."""
+
+
+class ReplayError(OpenOutcryError):
+    """A recorded day could not be replayed: its app could not be set up, or its process has died."""
+
+
+class EffectDenied(ReplayError):
+    """An agent of a replay was about to do something outside of it: a connection, a process, a file written.
+
+    What came from there on the day belongs into the record: `await bus.recorded(...)`.
+    """
 
 
 class NotYetAvailable(OpenOutcryError, NotImplementedError):

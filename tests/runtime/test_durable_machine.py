@@ -13,7 +13,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, 
 
 from openoutcry import EventBus, RetryPolicy
 from openoutcry.journals import MemoryJournal
-from openoutcry.testing.virtual import VirtualLoop
+from openoutcry.virtual import VirtualLoop
 
 TAKES = {
     "execution": ["order"],

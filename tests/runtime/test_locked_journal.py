@@ -19,7 +19,7 @@ from openoutcry.errors import JournalLocked
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.journals.lock_holders import holder_of
 from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
-from openoutcry.testing.virtual import VirtualLoop
+from openoutcry.virtual import VirtualLoop
 
 STRANGER = """
 import sqlite3, sys

@@ -19,6 +19,7 @@ from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
 from openoutcry.cli.page import page
 from openoutcry.cli.redriving import redrive
+from openoutcry.cli.replay import replay
 from openoutcry.cli.run import run
 from openoutcry.cli.tracing import traces
 from openoutcry.cli.watching.status import status
@@ -96,6 +97,7 @@ def main() -> None:
 
 main.add_command(demo)
 main.add_command(run)
+main.add_command(replay)
 main.add_command(bench)
 main.add_command(doctor)
 main.add_command(status)

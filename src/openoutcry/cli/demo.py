@@ -73,6 +73,12 @@ def _symbols(_context: click.Context, _parameter: click.Parameter, value: tuple[
     metavar="FILE",
     help="Where to write the HTML report.  [default: out/report.html]",
 )
+@click.option(
+    "--record",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Record the run in this journal, so that `openoutcry replay FILE` can run it again.",
+)
 @click.option("--plain", is_flag=True, help="Lines of text instead of a live display.")
 @click.option(
     "--page",
@@ -93,6 +99,8 @@ def demo(**given: Any) -> None:
     With --desks the firm runs as floor, desk and street: three processes, each with a bus and a journal,
     joined over NATS. With --kill they are killed as well, and so is the server. Ends with the evidence that
     it is the same firm: `openoutcry firm audit out/desks` holds the journals against each other.
+
+    With --record the run is recorded: `openoutcry replay FILE` runs it again and compares.
 
     With --page the firm writes a journal into a scratch folder, and `openoutcry page` shows it beside. Halt
     it, release it, find out who is stuck; with --chaos somebody will be.
@@ -119,7 +127,8 @@ def _page(chosen: dict[str, Any]) -> int:
     from openoutcry.firm.demo import DemoOptions
 
     beside = [name for name in ("desks", "kill") if chosen.pop(name)]
-    _refuse(chosen | dict.fromkeys(beside), ("crash", "kills", "seed", "desks", "kill", "report"), "--page")
+    refused = ("crash", "kills", "seed", "desks", "kill", "report", "record")
+    _refuse(chosen | dict.fromkeys(beside), refused, "--page")
     return run_demo_page(DemoOptions(**chosen))
 
 
@@ -132,7 +141,7 @@ def _refuse(chosen: dict[str, Any], names: tuple[str, ...], beside: str) -> None
 def _crash(chosen: dict[str, Any]) -> int:
     from openoutcry.firm.crash import CrashOptions, run_crash_demo
 
-    _refuse(chosen, ("chaos", "report"), "--crash")
+    _refuse(chosen, ("chaos", "report", "record"), "--crash")
     chosen["seed"] = chosen.pop("crash")
     return run_crash_demo(CrashOptions(**chosen))
 
@@ -141,6 +150,6 @@ def _desks(chosen: dict[str, Any], *, kill: bool) -> int:
     from openoutcry.firm.desks import DesksOptions, run_desks_demo
     from openoutcry.firm.desks.demo import KILLS
 
-    _refuse(chosen, ("crash", "chaos", "report"), "--desks")
+    _refuse(chosen, ("crash", "chaos", "report", "record"), "--desks")
     chosen["kills"] = chosen.get("kills", KILLS) if kill else 0
     return run_desks_demo(DesksOptions(**chosen))

@@ -1,5 +1,6 @@
 """A small complete firm on the bus: market, strategies, CIO, risk, compliance, execution, broker, books."""
 
+from openoutcry.firm.application import app
 from openoutcry.firm.bars import SYMBOLS, History, load_history
 from openoutcry.firm.chaos import ChaosPlan, draw_plan
 from openoutcry.firm.demo import DemoOptions, run_demo
@@ -17,6 +18,7 @@ __all__ = [
     "House",
     "Mandate",
     "Timing",
+    "app",
     "draw_plan",
     "load_history",
     "recipes",

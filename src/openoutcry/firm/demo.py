@@ -9,6 +9,7 @@ from typing import Self
 import click
 
 from openoutcry.errors import ConfigError
+from openoutcry.firm.application import STRATEGIES
 from openoutcry.firm.bars import SYMBOLS, load_history
 from openoutcry.firm.chaos import draw_plan
 from openoutcry.firm.house import CALM, STORMY, WATCHED, House
@@ -17,6 +18,7 @@ from openoutcry.firm.report import write_report
 from openoutcry.firm.results import gather
 from openoutcry.firm.strategies import recipes
 from openoutcry.firm.summary import print_plain, print_rich
+from openoutcry.runtime.durability.recorder import running_app
 
 SOUND, UNSOUND, MISTAKE = 0, 1, 2
 
@@ -33,16 +35,18 @@ class DemoOptions:
         days: How many trading days, from the first; None for all.
         report: Where the HTML report is written; its folder is made if needed.
         plain: Lines of text instead of a live display.
+        record: The journal in which the run is recorded, so that it can be replayed; None for none.
 
     """
 
     speed: float | None = None
     symbols: tuple[str, ...] = SYMBOLS
-    agents: int = 14
+    agents: int = STRATEGIES
     chaos: int | None = None
     days: int | None = None
     report: Path = Path("out/report.html")
     plain: bool = False
+    record: Path | None = None
 
 
 def run_demo(options: DemoOptions) -> int:
@@ -52,7 +56,7 @@ def run_demo(options: DemoOptions) -> int:
     of range (reported on standard error).
     """
     try:
-        house = build_house(options)
+        house = build_house(options, options.record)
     except ConfigError as error:
         click.echo(f"Error: {error}", err=True)
         return MISTAKE
@@ -68,6 +72,8 @@ def run_demo(options: DemoOptions) -> int:
         click.echo(f"The bus logged {log.count} lines meanwhile, the last: {log.last}")
     write_report(results, options.report)
     click.echo(f"\nThe report: {options.report}")
+    if options.record is not None:
+        click.echo(f"The record: {options.record}  (openoutcry replay {options.record})")
     return SOUND if results.sound else UNSOUND
 
 
@@ -80,6 +86,8 @@ def build_house(options: DemoOptions, journal: Path | None = None) -> House:
         raise ConfigError(
             f"speed={options.speed}: trading days per second must be above 0, or None for no limit"
         )
+    if options.record is not None:
+        _check_recordable(options, options.record)
     history = load_history(options.symbols, days=options.days)
     chosen = recipes(options.agents)
     if options.chaos is None:
@@ -87,6 +95,20 @@ def build_house(options: DemoOptions, journal: Path | None = None) -> House:
     plan = draw_plan(options.chaos, [recipe.name for recipe in chosen], len(history.sessions))
     timing = STORMY if journal is None else WATCHED
     return House(history, chosen, timing=timing, plan=plan, journal=journal)
+
+
+def _check_recordable(options: DemoOptions, record: Path) -> None:
+    """Raise `ConfigError` for a run that `openoutcry.firm:app` would not be the app of."""
+    if options.agents != STRATEGIES or options.chaos is not None:
+        raise ConfigError(
+            f"record={str(record)!r} with agents={options.agents} and chaos={options.chaos}: what is "
+            f"recorded is replayed with openoutcry.firm:app, which has {STRATEGIES} strategies and no chaos; "
+            "leave these out"
+        )
+    if record.exists():
+        raise ConfigError(f"record={str(record)!r}: there is such a file; name a new one")
+    record.parent.mkdir(parents=True, exist_ok=True)
+    running_app.set("openoutcry.firm:app")
 
 
 class QuietLog(logging.Handler):

@@ -1,7 +1,7 @@
 """The house: hires the agents, puts them on one bus, and runs the market through it."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -161,6 +161,7 @@ class House:
 
     Attributes:
         journal: The file that the bus writes to; None for a bus in memory.
+        given: The bus to trade on; None: one is made.
         firm: The agents.
         bus: The bus; stopped after `run`.
         elapsed_ns: How long the run took, pauses included.
@@ -178,6 +179,7 @@ class House:
     plan: ChaosPlan | None = None
     clock: Clock = field(default_factory=SystemClock)
     journal: Path | None = None
+    given: EventBus | None = None
     firm: Firm = field(init=False)
     bus: EventBus = field(init=False)
     elapsed_ns: int = 0
@@ -188,10 +190,13 @@ class House:
 
     def __post_init__(self) -> None:
         self.firm = hire(self.recipes, self.mandate, self.timing, self.plan)
+        self.bus = self._make_bus() if self.given is None else self.given
+
+    def _make_bus(self) -> EventBus:
         kept = None
         if self.journal is not None:
             kept = PersistenceConfig(path=self.journal, levels={"market_data": "process"})
-        self.bus = EventBus(
+        return EventBus(
             max_queue_size=self.timing.max_queue_size,
             signal_timeout=self.timing.signal_timeout_s,
             barrier_timeout=self.timing.barrier_timeout_s,
@@ -219,26 +224,32 @@ class House:
         self.bus.on_backpressure_change(
             lambda level: self.levels.append((self.clock.now_ns() - start_ns, level))
         )
-        self._attach()
-        sessions = self.history.sessions[: self.plan.days if self.plan else None]
+        self.attach()
         with stamps(ids="firm", time_ns=self.firm.market.wall_ns):
             async with self.bus:
-                for number, session in enumerate(sessions):
-                    if self.plan is not None and number == self.plan.kill_day:
-                        await self._play_and_kill(number)
-                    else:
-                        await self.firm.market.play(number, session)
-                    self.days_done = number + 1
+                async for _ in self.trade():
                     self.elapsed_ns = self.clock.now_ns() - start_ns
                     on_day(self)
                     if days_per_s:
                         await self._pause(1 / days_per_s)
-                await self.firm.market.close()
                 if rest_s:
                     await self._pause(rest_s)
         self.elapsed_ns = self.clock.now_ns() - start_ns
 
-    def _attach(self) -> None:
+    async def trade(self) -> AsyncIterator[int]:
+        """Run the days on a bus that runs, yielding the number of each when it is over; then close."""
+        sessions = self.history.sessions[: self.plan.days if self.plan else None]
+        for number, session in enumerate(sessions):
+            if self.plan is not None and number == self.plan.kill_day:
+                await self._play_and_kill(number)
+            else:
+                await self.firm.market.play(number, session)
+            self.days_done = number + 1
+            yield number
+        await self.firm.market.close()
+
+    def attach(self) -> None:
+        """Subscribe all agents to the bus."""
         for agent in self.firm.desk:
             agent.attach(self.bus, self.clock)
         for strategy in self.firm.strategies:

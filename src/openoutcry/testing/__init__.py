@@ -5,7 +5,7 @@ from openoutcry.testing.examples import NotReadable, check_readable, write_examp
 from openoutcry.testing.kit import NotPublished, crash_and_recover, expect
 from openoutcry.testing.recording import Published, Recording, recorded
 from openoutcry.testing.simulator import Chance, Faults, SimBus, SimulationFailed, simulate
-from openoutcry.testing.virtual import Deadlock, VirtualLoop, run_virtual
+from openoutcry.virtual import Deadlock, VirtualLoop, run_virtual
 
 __all__ = [
     "Chance",

@@ -26,7 +26,7 @@ from openoutcry.journals import MemoryJournal
 from openoutcry.testing.kit import letters_of, newest
 from openoutcry.testing.kit_bus import KitBus, Outcome
 from openoutcry.testing.recording import recorded
-from openoutcry.testing.virtual import run_virtual
+from openoutcry.virtual import run_virtual
 
 _LIMIT_S = 60.0
 _DECISIVE = (

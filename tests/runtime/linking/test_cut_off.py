@@ -8,7 +8,7 @@ from desk_kit import Desk, passes, running
 
 from openoutcry import EventType
 from openoutcry.links.memory_hub import MemoryHub
-from openoutcry.testing.virtual import VirtualLoop
+from openoutcry.virtual import VirtualLoop
 
 
 def alerts_of(desk):

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 import click
+import msgspec
 
 from openoutcry.cli.console import print_lines, progress, say
 from openoutcry.cli.journal import options
@@ -23,7 +24,7 @@ from openoutcry.journals.glance import identity_of
 from openoutcry.journals.showing import json_line
 
 FOLLOW_S: Final = 1.0
-GIVE_UP_S: Final = 60.0
+_FAILURES_MOST: Final = 60
 _BEFORE_A_BAR: Final = 50_000
 """So many events are indexed before anybody would want to see how far it is."""
 
@@ -109,7 +110,7 @@ def index(
 
 def _say_what(found: Indexed, as_json: bool) -> None:
     if as_json:
-        print_lines([json_line(found)])
+        print_lines([json_line({**msgspec.structs.asdict(found), "path": str(found.path)})])
         return
     what = f"{counted(found.added, 'event')} added, up to position {found.position:,}"
     if found.why_no_file:
@@ -131,17 +132,16 @@ def _follow(path: Path, key_file: Path | None, references: tuple[str, ...]) -> N
 
 
 def _failures(attempt: Callable[[], None]) -> Iterator[Exception]:
-    """Try again and again, and yield each failure; raise it when it has failed for a minute."""
-    since_s: float | None = None
+    """Try again and again, and yield each failure; raise it when nothing else has come for a minute."""
+    passing: tuple[type[Exception], ...] = (JournalError, OSError, *database_errors())
+    failures = 0
     while True:
         began_s = time.monotonic()
         try:
             attempt()
-            since_s = None
-        except (JournalError, OSError, *database_errors()) as problem:
-            if since_s is None or time.monotonic() - began_s > FOLLOW_S:
-                since_s = time.monotonic()
-            if time.monotonic() - since_s > GIVE_UP_S:
+        except passing as problem:
+            failures = 1 if time.monotonic() - began_s > FOLLOW_S else failures + 1
+            if failures >= _FAILURES_MOST:
                 raise
             yield problem
 

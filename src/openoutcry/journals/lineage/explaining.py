@@ -7,13 +7,13 @@ import msgspec
 
 from openoutcry.events import RECORDS
 from openoutcry.journals.lineage.casework import case_of, loudness
-from openoutcry.journals.lineage.explanation import Explanation, RoundCase, Step
+from openoutcry.journals.lineage.explanation import Explanation, HeldFill, RoundCase, Step
 from openoutcry.journals.lineage.finding import Finder, Found, is_before
 from openoutcry.journals.lineage.gaps import Gaps
-from openoutcry.journals.lineage.holdings import change_of
+from openoutcry.journals.lineage.holdings import Sum, changed, since_flat, upto
 from openoutcry.journals.lineage.keys import CAUSE, REFERENCE, ROUND
 from openoutcry.journals.lineage.titles import summary_of, title_of
-from openoutcry.journals.lineage.words import said_by, short
+from openoutcry.journals.lineage.words import number, said_by, short, word
 
 STEPS_MOST: Final = 200
 """So many steps a chain has at most, and what came of something."""
@@ -54,9 +54,8 @@ class Tracer:
         names |= {str(vote.signal_id) for case in rounds for vote in case.votes}
         aside = [found for name, found in self._aside.items() if name not in names][:ASIDE_MOST]
         steps = self._steps(chain, decided)
-        summary = summary_of(chain, decided, rounds, steps)
-        if target.event_type == "fill":
-            summary = f"{summary} {change_of(self._finder, target)}".strip()
+        sums = upto(self._finder, target) if target.event_type == "fill" else []
+        summary = f"{summary_of(chain, decided, rounds, steps)} {changed(sums)}".strip()
         return Explanation(
             ref=self._ref,
             title=title_of(target),
@@ -64,6 +63,7 @@ class Tracer:
             chain=steps,
             rounds=tuple(rounds),
             aside=self._steps(aside, decided),
+            held=self.held_of(since_flat(sums)) if sums and sums[-1].realised is not None else (),
             unknown=self._gaps.told(),
         )
 
@@ -82,7 +82,7 @@ class Tracer:
     def _cause(self, found: Found) -> Found | None:
         """Return what an event was published because of: what it names, or the loudest of its votes."""
         named = self._named_cause(found)
-        if decides(found) and (named is None or named.event_type != "signal"):
+        if _rests_on_votes(found) and (named is None or named.event_type != "signal"):
             loudest = self._loudest(found)
             if loudest is not None:
                 if named is not None:
@@ -90,7 +90,10 @@ class Tracer:
                 return loudest
         if named is not None:
             return named
-        return self._referred(found) or self._opener(found)
+        referred = self._referred(found)
+        if referred is None and not found.head.causation_id:
+            self._gaps.no_name(found)
+        return referred
 
     def _named_cause(self, found: Found) -> Found | None:
         cause_id = found.head.causation_id
@@ -141,12 +144,6 @@ class Tracer:
             return order
         return some[0] if some and field in self._finder.named else None
 
-    def _opener(self, found: Found) -> Found | None:
-        """Return what a round was opened for, of the round's own record; note where an event has no cause."""
-        if found.event_type not in RECORDS:
-            self._gaps.no_name(found)
-        return None
-
     # -- rounds -------------------------------------------------------------------------------------
 
     def _rounds(self, chain: list[Found], decided: Found | None, ordinal: int | None) -> list[RoundCase]:
@@ -163,7 +160,7 @@ class Tracer:
             case = case_of(self._finder, name, chain, own, ordinal)
             if case is None:
                 self._gaps.no_round(name, chain)
-            else:
+            elif own is not None or _is_told(case, chain):
                 self._gaps.votes(case)
                 cases.append(case)
         return cases
@@ -197,7 +194,9 @@ class Tracer:
                 found[child.event_id] = child, depth + 1
                 waiting.append((child, depth + 1))
         ordered = sorted(found.values(), key=lambda one: (one[0].entry.wall_ns, one[0].entry.position))
-        depths = {event.event_id: depth for event, depth in ordered}
+        depths = {target.event_id: 0}
+        for event, depth in ordered:  # under what it names as its cause, if that came of it too
+            depths[event.event_id] = depths.get(event.head.causation_id or "", depth - 1) + 1
         steps = self._steps([target, *(event for event, _ in ordered)], None)[1:]
         return tuple(msgspec.structs.replace(step, depth=depths[step.event_id]) for step in steps)
 
@@ -231,9 +230,19 @@ class Tracer:
 
     # -- steps --------------------------------------------------------------------------------------
 
-    def steps_of(self, events: list[Found]) -> tuple[Step, ...]:
-        """Return events as steps."""
-        return self._steps(events, None)
+    def held_of(self, sums: list[Sum]) -> tuple[HeldFill, ...]:
+        """Return fills, with what was held after each."""
+        steps = self._steps([one.fill for one in sums], None)
+        return tuple(
+            HeldFill(
+                step=step,
+                quantity=one.added,
+                price=number(one.fill.fields, "fill_price"),
+                held=one.held,
+                order_id=word(one.fill.fields, "order_id"),
+            )
+            for step, one in zip(steps, sums, strict=True)
+        )
 
     def _steps(self, chain: list[Found], decided: Found | None) -> tuple[Step, ...]:
         """Return events as steps, with the time from one to the next."""
@@ -271,6 +280,19 @@ class Tracer:
 def decides(found: Found) -> bool:
     """Return True for a decision, or what else says on which signals it rests."""
     return found.event_type == "decision" or bool(found.bases())
+
+
+def _rests_on_votes(found: Found) -> bool:
+    """Return True for a decision, and what a main program made of the outcome of a round."""
+    of_round = bool(found.head.round_id) and not found.head.causation_id and found.event_type not in _INPUTS
+    return decides(found) or of_round
+
+
+def _is_told(case: RoundCase, chain: list[Found]) -> bool:
+    """Return True if a chain has come through the votes of a round, or ends in it."""
+    ids = {found.event_id for found in chain}
+    given = (vote.signal_id for cell in case.round.cells for vote in (*cell.votes, *cell.late))
+    return chain[-1].event_type in RECORDS or not ids.isdisjoint(given)
 
 
 def _weight(signal: Found, wanted: int) -> float:

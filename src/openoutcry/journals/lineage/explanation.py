@@ -1,6 +1,6 @@
 """What an explanation has, as records: the chain of causes, the rounds in it, and what is not known."""
 
-from typing import Any
+from typing import Any, cast
 
 import msgspec
 
@@ -83,8 +83,12 @@ class HeldFill(msgspec.Struct, frozen=True, kw_only=True):
     """The fill."""
     quantity: float
     """What it added; below 0 for a sale."""
+    price: float | None
+    """At which price, per unit."""
     held: float
-    """What was held after it."""
+    """What was held after it; below 0 if sold short."""
+    order_id: str
+    """Of which order it was."""
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
@@ -118,4 +122,4 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
         plain: dict[str, Any] = msgspec.to_builtins(self)
         for case, plain_case in zip(self.rounds, plain["rounds"], strict=True):
             plain_case["round"] = case.round.to_dict()
-        return plain
+        return cast(dict[str, Any], msgspec.json.decode(msgspec.json.encode(plain)))  # lists for tuples

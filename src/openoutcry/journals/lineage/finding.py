@@ -80,7 +80,7 @@ class Found:
 
     @property
     def at_ns(self) -> int:
-        """When it was admitted, in nanoseconds since 1970; a record, which is written later, was made then."""
+        """When it was admitted, in nanoseconds since 1970; of a record, when it was made."""
         own_ns = self.own_ns if self.event_type in RECORDS else None
         return self.entry.wall_ns if own_ns is None else own_ns
 
@@ -100,7 +100,8 @@ class Found:
 
     def references(self, named: frozenset[str]) -> dict[str, list[str]]:
         """Return what it refers to, by the fields that say so."""
-        own = self.fields.get("event_class") in OWN_CLASSES
+        cls = self.fields.get("event_class")
+        own = isinstance(cls, str) and cls in OWN_CLASSES
         return {
             name: names
             for name, value in self.fields.items()

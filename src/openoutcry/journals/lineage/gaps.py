@@ -20,6 +20,7 @@ class Gaps:
     def __init__(self, finder: Finder) -> None:
         self._finder = finder
         self._said: dict[str, None] = {}
+        self._causes: set[str] = set()
 
     def note(self, sentence: str) -> None:
         """Add a sentence."""
@@ -30,7 +31,10 @@ class Gaps:
         return tuple(self._said)
 
     def no_cause(self, found: Found, cause_id: str) -> None:
-        """The cause that an event names is not there."""
+        """The cause that an event names is not there. Of several that name it, the first is told."""
+        if cause_id in self._causes:
+            return
+        self._causes.add(cause_id)
         what = f"The cause of {_which(found)}, {short(cause_id)}, is not in the journal"
         reader, desk = found.source.reader, found.maker
         reasons = []
@@ -55,9 +59,8 @@ class Gaps:
 
     def no_round(self, round_id: str, chain: list[Found]) -> None:
         """No record of a round was found."""
-        settings = self._settings(chain[-1])
         why = "its desk's journal may have it (give it with --journals)"
-        if settings.get("record") == "off":
+        if not self._starts(chain[-1]):
             why = 'rounds were not recorded (record="off")'
         elif chain[-1].source.reader.first > 1:
             why = f"what stood before #{chain[-1].source.reader.first} is no longer kept"
@@ -88,11 +91,15 @@ class Gaps:
 
     def _settings(self, found: Found) -> dict[str, Any]:
         """Return the settings of the journal in the run in which an event was published."""
-        starts = self._finder.of(RUN, "", _STARTS_MOST, found.source)
+        starts = self._starts(found)
         before = [start for start in starts if start.entry.position <= found.entry.position] or starts[:1]
         settings = before[-1].fields.get("settings") if before else None
         kept = settings.get("persistence") if isinstance(settings, dict) else None
         return kept if isinstance(kept, dict) else {}
+
+    def _starts(self, found: Found) -> list[Found]:
+        """Return the starts of buses on the journal of an event; none of one without records."""
+        return self._finder.of(RUN, "", _STARTS_MOST, found.source)
 
 
 def _which(found: Found) -> str:

@@ -7,6 +7,7 @@ from contextlib import closing
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from openoutcry.errors import JournalError
 from openoutcry.journals.lineage.keys import (
     HASH_BITS,
     OFFSET_BITS,
@@ -19,6 +20,7 @@ from openoutcry.journals.lineage.keys import (
 )
 from openoutcry.journals.lineage.side_file import ENDING, NotBelieved, NotNow, Shelf, SideFile
 from openoutcry.journals.reading import JournalReader
+from openoutcry.journals.refusals import may_use
 
 Tell = Callable[[int, int], None]
 """Called with the position that was reached, and the head."""
@@ -159,8 +161,7 @@ class Index:
         self._runs.clear()
 
     def _existing(self) -> SideFile:
-        may_write = os.access(self.path, os.W_OK) and os.access(self.path.parent, os.W_OK)
-        return SideFile(self.path, owner=self._owner, key=self._key, may_write=may_write)
+        return SideFile(self.path, owner=self._owner, key=self._key, may_write=may_write(self.path))
 
     def _drop_what_the_file_has(self) -> None:
         """Forget what another process has written meanwhile."""
@@ -201,6 +202,11 @@ class Index:
             with closing(self._reader.batches(last)) as batches:
                 for row in batches:
                     first = first or row.first
+                    if row.size > SHELF:
+                        raise JournalError(
+                            f"{self._reader.path}: {row.size:,} events were written at once at position "
+                            f"{row.first}, and at most {SHELF:,} can be indexed: write fewer at once"
+                        )
                     is_full = row.last - first >= SHELF
                     if is_full or row.first - piece > _PIECE:
                         break
@@ -241,11 +247,13 @@ class Index:
             self.why_no_file = str(problem)
 
     def tidy(self) -> None:
-        """Make large shelves of small ones, and drop those that retention has passed. It takes its time."""
+        """Write everything into the file, in large shelves, without those that retention has passed."""
         file = self._file
         if file is None or not file.may_write:
             return
         try:
+            if self._runs:
+                self._write()
             gone = [shelf for shelf in file.shelves if shelf.last < self._reader.first]
             if gone and len(gone) < len(file.shelves):
                 file.put((), gone, file.end)
@@ -283,6 +291,11 @@ class Index:
     def close(self) -> None:
         """Close the file."""
         self._forget()
+
+
+def may_write(path: Path) -> bool:
+    """Return True if this process may write a file that is there."""
+    return may_use(path, os.W_OK) and may_use(path.parent, os.W_OK)
 
 
 def _grouped(runs: list[Run]) -> list[list[Run]]:

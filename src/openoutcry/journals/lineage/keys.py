@@ -153,7 +153,7 @@ class Hashing:
         """Add what an event of a user's class refers to."""
         if type(event) is dict:
             named = self.references
-            given = [value for name, value in event.items() if value and is_reference(name, named)]
+            given = [value for name, value in event.items() if is_reference(name, named)]
             self._add(REFERENCE, given, offset, into)
             self._add_head(said, offset, into)
 
@@ -167,7 +167,7 @@ class Hashing:
 
     def _add(self, kind: int, given: list[Any], offset: int, into: Keys) -> None:
         add = into[kind].append
-        for name in {name for value in given if value for name in texts_in(value)}:
+        for name in {name for value in given if value is not None for name in texts_in(value)}:
             add(self.hash(name) << OFFSET_BITS | offset)
 
 

@@ -134,7 +134,7 @@ class Lineage:
             JournalCorrupt: A batch is not what was written.
 
         """
-        self._begin(ref, tell)
+        self._look_again(ref, tell)
         gaps = Gaps(self._finder)
         tracer = Tracer(self._finder, ref, gaps)
         if ref.startswith(_POSITION):
@@ -153,29 +153,29 @@ class Lineage:
             explained, title=came_title(first), came_of=came_of, unknown=gaps.told()
         )
 
-    def find(self, ref: str, tell: Tell | None = None) -> int:
-        """Return the position of the event that `ref` means, as in `explain`.
+    def find(self, ref: str, *, tell: Tell | None = None) -> int:
+        """Return the position of the event that a name means, in the journal that is asked.
 
-        Of an order, execution or decision that is the first event that names it; of a round its record, or
-        else the first event of it. Raises as `explain` does.
+        Of a name that several events have, such as an order's, it is the first of them. Raises
+        `UnknownReference` as `explain` does, also where it stands in another desk's journal alone.
         """
-        self._begin(ref, tell)
+        self._look_again(ref, tell)
         found = self._resolved(ref)
-        if found is None:
+        if found is None or found[1].source is not self._finder.sources[0]:
             raise self._unknown(ref)
         return found[1].entry.position
 
-    def _begin(self, ref: str, tell: Tell | None) -> None:
-        """Bring the index up to date, and see that `ref` can be one."""
-        for source in self._finder.sources:
-            source.forget()
-            source.index.catch_up(tell)
+    # -- what is meant ------------------------------------------------------------------------------
+
+    def _look_again(self, ref: str, tell: Tell | None) -> None:
+        """Bring the indexes up to date, if that can be a name at all."""
         if not isinstance(ref, str) or not ref or len(ref) > REF_MOST:
             raise UnknownReference(
                 f"{printable(str(ref)[:80])!r}: name an event, order or round in 1 to {REF_MOST:,} characters"
             )
-
-    # -- what is meant ------------------------------------------------------------------------------
+        for source in self._finder.sources:
+            source.forget()
+            source.index.catch_up(tell)
 
     def _resolved(self, ref: str) -> tuple[Found, Found, int | None] | None:
         """Return the event to explain, the one to follow on from, and which use of its round is meant."""

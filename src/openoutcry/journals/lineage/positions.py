@@ -6,10 +6,10 @@ import msgspec
 
 from openoutcry.errors import UnknownReference
 from openoutcry.journals.lineage.explaining import Tracer
-from openoutcry.journals.lineage.explanation import Explanation, HeldFill
+from openoutcry.journals.lineage.explanation import Explanation
 from openoutcry.journals.lineage.finding import Finder, Found
 from openoutcry.journals.lineage.gaps import Gaps
-from openoutcry.journals.lineage.holdings import sums_of
+from openoutcry.journals.lineage.holdings import since_flat, sums_of
 from openoutcry.journals.lineage.keys import TRADED
 from openoutcry.journals.lineage.titles import when
 from openoutcry.journals.lineage.words import figure, short
@@ -33,16 +33,11 @@ def explain_position(finder: Finder, tracer: Tracer, gaps: Gaps, symbol: str) ->
         gaps.note(f"What stood before #{first} is no longer kept: what was held then is not known.")
     sums = list(sums_of(fills))
     held = sums[-1].held
-    since = next((at for at in range(len(sums) - 1, 0, -1) if sums[at - 1].held * sums[at].held <= 0), 0)
     explained = tracer.explain(fills[-1])
-    own = sums[since:]
     return msgspec.structs.replace(
         explained,
         title=_title(symbol, held, fills[-1]),
-        held=tuple(
-            HeldFill(step=step, quantity=one.added, held=one.held)
-            for step, one in zip(tracer.steps_of([one.fill for one in own]), own, strict=True)
-        ),
+        held=tracer.held_of(since_flat(sums)),
         unknown=gaps.told(),
     )
 

@@ -4,9 +4,9 @@ from collections.abc import Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING, Final
 
-from openoutcry.cells import cropped, padded, shortened, width_of
+from openoutcry.cells import cropped, padded, shortened, width_of, widths_of
 from openoutcry.core.wording import counted, listed, rounded
-from openoutcry.journals.lineage.words import elapsed, figure
+from openoutcry.journals.lineage.words import elapsed, figure, price
 from openoutcry.journals.round_words import opinion_of
 from openoutcry.journals.rounds import RoundCell
 from openoutcry.journals.showing import time_of
@@ -20,6 +20,9 @@ _AGENT_MOST: Final = 20
 _SAID_MOST: Final = 80
 _LINE: Final = 100
 _VOTES_MOST: Final = 64
+_FILLS_MOST: Final = 20
+_FIGURES: Final = 4
+"""So many columns of the fills are times and figures, which stand to the right."""
 _INDENT: Final = "  "
 _NAMES: Final = {"for": "For{}", "against": "Against{}", "flat": "Neither", "": "Not known what they said"}
 
@@ -122,14 +125,27 @@ def _came(steps: "tuple[Step, ...]") -> Iterator[str]:
 
 def _held(fills: "tuple[HeldFill, ...]") -> Iterator[str]:
     if fills:
-        yield f"Since it was last flat, {counted(len(fills), 'fill')}:"
-    for one in fills:
-        step = one.step
-        sign = "+" if one.quantity >= 0 else ""
-        yield (
-            f"{_INDENT}{_time(step, own=True)}  {sign}{figure(one.quantity)}, {figure(one.held)} held  "
-            f"{cropped(printable(step.said), _SAID_MOST)}  {_place(step)}"
+        left_out = "" if len(fills) <= _FILLS_MOST else f", the last {_FILLS_MOST}"
+        yield f"Since it was last flat, {counted(len(fills), 'fill')}{left_out}:"
+    shown = fills[-_FILLS_MOST:]
+    rows = [
+        (
+            _time(one.step, own=True),
+            f"{'+' if one.quantity >= 0 else ''}{figure(one.quantity)}",
+            f"at {price(one.price)}",
+            f"{figure(one.held)} held",
+            f"order {printable(one.order_id)}",
+            _place(one.step),
         )
+        for one in shown
+    ]
+    widths = widths_of(rows) if rows else []
+    for row in rows:
+        cells = [
+            padded(cell, width, right=at < _FIGURES)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        ]
+        yield f"{_INDENT}{'  '.join(cells)}".rstrip()
 
 
 # -- rounds ------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from openoutcry.journals.lineage.casework import loudness
 from openoutcry.journals.lineage.explanation import RoundCase, Step, VoteCount
 from openoutcry.journals.lineage.finding import Found
 from openoutcry.journals.lineage.words import (
+    SAID_MOST,
     elapsed,
     figure,
     number,
@@ -16,6 +17,7 @@ from openoutcry.journals.lineage.words import (
     said_by,
     short,
     side_of,
+    trade_of,
     word,
 )
 from openoutcry.journals.round_words import NAMED_MOST
@@ -68,13 +70,11 @@ def _fill(target: Found) -> str:
 
 
 def _order(target: Found) -> str:
-    quantity = figure(number(target.fields, "quantity"))
-    return f"{_who(target)} sent an order to {side_of(target.fields)} {quantity} {_symbol(target)}"
+    return f"{_who(target)} sent an order{trade_of(target.fields)}"
 
 
 def _decision(target: Found) -> str:
-    quantity = figure(number(target.fields, "quantity"))
-    return f"{_who(target)} decided to {side_of(target.fields)} {quantity} {_symbol(target)}"
+    return f"{_who(target)} decided{trade_of(target.fields)}"
 
 
 def _verdict(target: Found) -> str:
@@ -127,27 +127,35 @@ _TITLES: Final[Mapping[str, Callable[[Found], str]]] = {
 def summary_of(
     chain: list[Found], decided: Found | None, rounds: list[RoundCase], steps: tuple[Step, ...]
 ) -> str:
-    """Return why, in a few sentences; empty where nobody decided."""
-    if decided is None:
-        return ""
+    """Return why, in a few sentences."""
     case = rounds[0] if rounds else None
-    said = [_decided(decided, case)]
-    if case is not None:
-        said += _answers(case)
-    left = number(decided.fields, "quantity")
-    for found in chain[chain.index(decided) + 1 :]:
-        if found.event_type == "validated_decision":
+    said: list[str] = []
+    left: float | None = None
+    for found in chain:
+        kind = found.event_type
+        if found is decided:
+            left = number(found.fields, "quantity")
+            said += [_decided(found, case), *(() if case is None else _answers(case))]
+        elif kind in ("risk_alert", "surveillance_alert"):
+            said.append(_alerted(found))
+        elif kind == "validated_decision":
             said.append(_ruling(found, left))
             left = number(found.fields, "adjusted_quantity") or left
-    last = chain[-1]
-    if last.event_type == "fill":
-        said.append(_traded(last, steps))
+    if said and decided is None and not rounds:
+        said.append("Nobody voted on it.")
+    if chain[-1].event_type == "fill":
+        said.append(_traded(chain[-1], steps))
     return " ".join(said)
 
 
+def _alerted(found: Found) -> str:
+    message = found.fields.get("message")
+    why = f": {short(message, SAID_MOST)}" if isinstance(message, str) and message else ""
+    return f"{_who(found)} raised the alert {word(found.fields, 'alert_type')}{why}."
+
+
 def _decided(decided: Found, case: RoundCase | None) -> str:
-    wanted = f"{side_of(decided.fields)} {figure(number(decided.fields, 'quantity'))} {_symbol(decided)}"
-    said = f"{_who(decided)} decided to {wanted}"
+    said = f"{_who(decided)} decided{trade_of(decided.fields)}"
     why = word(decided.fields, "rationale")
     said += f" ({why})" if why else ""
     votes = () if case is None else case.votes
@@ -200,6 +208,8 @@ def _ruling(found: Found, asked: float | None) -> str:
     who, allowed = _who(found), number(found.fields, "adjusted_quantity")
     if found.fields.get("approved") is not True:
         return f"{who} refused: {word(found.fields, 'rejection_reason')}."
+    if asked is None:
+        return f"{who} allowed {figure(allowed)} {_symbol(found)} to be traded."
     if allowed is None or allowed == asked:
         return f"{who} allowed all of it."
     return f"{who} allowed {figure(allowed)} of {figure(asked)}."

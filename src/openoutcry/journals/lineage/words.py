@@ -78,6 +78,11 @@ def price(value: float | None) -> str:
     return whole if len(whole.partition(".")[2]) >= 2 else f"{value:,.2f}"
 
 
+def money(value: float) -> str:
+    """Return an amount to two decimals: 77,478.94."""
+    return f"{value:,.2f}"
+
+
 def elapsed(duration_ns: int) -> str:
     """Return a measured time to a tenth of a millisecond; from ten seconds on, in larger units."""
     return f"{duration_ns / 1e6:,.1f} ms" if abs(duration_ns) < 10_000_000_000 else rounded(duration_ns)
@@ -86,6 +91,15 @@ def elapsed(duration_ns: int) -> str:
 def side_of(fields: Fields) -> str:
     """Return `buy` or `sell`, whatever the field is called; empty if there is none."""
     return word(fields, "side") or word(fields, "action")
+
+
+def trade_of(fields: Fields) -> str:
+    """Return ` to buy 100 AAPL`, as far as that is said; empty if nothing is."""
+    side, symbol = side_of(fields), word(fields, "symbol")
+    quantity = number(fields, "quantity")
+    amount = "" if quantity is None else figure(quantity)
+    parts = filter(None, [side or "trade", amount, symbol])
+    return f" to {' '.join(parts)}" if side or symbol else ""
 
 
 def _bar(fields: Fields) -> str:
@@ -144,8 +158,7 @@ def _verdict(fields: Fields, decided: Fields | None) -> str:
 
 
 def _order(fields: Fields) -> str:
-    trade = f"{side_of(fields)} {figure(number(fields, 'quantity'))} {word(fields, 'symbol')}"
-    return f"order {word(fields, 'order_id')} to {trade}{_terms(fields)}"
+    return f"order {word(fields, 'order_id')}".rstrip() + trade_of(fields) + _terms(fields)
 
 
 def _fill(fields: Fields) -> str:
@@ -185,6 +198,10 @@ def _late(fields: Fields) -> str:
     return f"{short(fields['agent'])} answered {elapsed(fields['late_ns'])} too late"
 
 
+def _answer(fields: Fields) -> str:
+    return f"answer from outside: {word(fields, 'name')}"
+
+
 def _started(fields: Fields) -> str:
     return f"the firm was started ({short(str(fields['app'])) if fields.get('app') else 'a program'})"
 
@@ -204,6 +221,7 @@ _SAID: Final[Mapping[str, Callable[[Fields], str]]] = {
     "round_opened": _opened,
     "round_late": _late,
     "run_started": _started,
+    "answer_recorded": _answer,
 }
 
 

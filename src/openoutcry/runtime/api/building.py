@@ -1,6 +1,5 @@
 """What the parts of a bus are made from: its checked settings."""
 
-from collections.abc import Callable
 from functools import partial
 from importlib import import_module
 from typing import TYPE_CHECKING
@@ -11,8 +10,8 @@ from openoutcry.errors import ConfigError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES
 from openoutcry.ports import Clock, Journal, Transport
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.api.parts import Parts
 from openoutcry.runtime.delivery.chance import Chance
-from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.history import History
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
@@ -41,14 +40,15 @@ def persistence_of(
 
 
 def foundation_of(
-    config: BusConfig, clock: Clock | None, journal: Journal | None
-) -> tuple[BusState, Rounds, Callable[[Dispatcher], StoreSlot]]:
-    """Return what the other parts of a bus stand on: its state, its rounds, what makes its store's slot."""
+    config: BusConfig, clock: Clock | None, journal: Journal | None, parts: Parts
+) -> tuple[BusState, Rounds, Admission]:
+    """Return what the other parts of a bus stand on: its state, its rounds and its admission."""
     ownership, chance = Ownership(), Chance(config.seed)
     recorder = Recorder(config, chance.first_seed)
-    rounds = _rounds_of(config, clock, ownership, recorder)
+    rounds = _rounds_of(config, clock, ownership, recorder, parts)
     bus = _state_of(config, clock or clock_of_loop(), ownership, rounds, chance)
-    return bus, rounds, partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
+    make_slot = partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
+    return bus, rounds, parts.admission(bus, make_slot, config.kill_switch_releasers)
 
 
 def _state_of(
@@ -66,7 +66,9 @@ def _state_of(
     )
 
 
-def _rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, recorder: Recorder) -> Rounds:
+def _rounds_of(
+    config: BusConfig, clock: Clock | None, ownership: Ownership, recorder: Recorder, parts: Parts
+) -> Rounds:
     """Return the rounds of a bus."""
     is_recorded = config.persistence is not None and config.persistence.record != "off"
     return Rounds(
@@ -76,6 +78,7 @@ def _rounds_of(config: BusConfig, clock: Clock | None, ownership: Ownership, rec
         clock=clock,
         log=recorder if is_recorded else None,
         ownership=ownership,
+        new_round=parts.new_round,
     )
 
 

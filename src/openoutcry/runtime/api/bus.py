@@ -25,13 +25,13 @@ from openoutcry.events import Event
 from openoutcry.journals import EventPersistence
 from openoutcry.ports import Clock, Journal, Transport
 from openoutcry.runtime.admission.from_threads import ThreadIntake
-from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.admission.kill_switches import Releaser
 from openoutcry.runtime.api.admin import Admin, Moved, moved
 from openoutcry.runtime.api.answers import Keep, LiveAnswers, Outside
 from openoutcry.runtime.api.building import foundation_of, persistence_of
 from openoutcry.runtime.api.inspection import Envelope, Inspection
 from openoutcry.runtime.api.lifecycle import Lifecycle
+from openoutcry.runtime.api.parts import USUAL, Parts
 from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.api.typed import A, AnyTypes, B, C, Classes, H, One, Subscribes, Three, To, Two, Types
@@ -101,6 +101,8 @@ class EventBus:
 
     """
 
+    _parts: Parts = USUAL
+
     def __init__(
         self,
         max_queue_size: int = 10_000,
@@ -145,9 +147,8 @@ class EventBus:
             health=health_check_config,
             link=link,
         )
-        bus, rounds, make_slot = foundation_of(config, clock, journal)
-        self._bus, self._rounds, self.chance = bus, rounds, bus.chance
-        self._admission = admission = Admission(bus, make_slot, config.kill_switch_releasers)
+        bus, rounds, admission = foundation_of(config, clock, journal, self._parts)
+        self._bus, self._rounds, self._admission, self.chance = bus, rounds, admission, bus.chance
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock, transport)

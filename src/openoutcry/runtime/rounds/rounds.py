@@ -155,6 +155,7 @@ class Rounds:
         clock: By default that of the loop on which it is first used.
         log: Where it is noted what becomes of rounds; None: nowhere.
         ownership: Says where the barriers of these rounds may be called; by default anywhere.
+        new_round: Makes the state machine of a round, as `Round` does.
 
     Raises:
         ConfigError: A setting is out of range.
@@ -174,7 +175,9 @@ class Rounds:
         clock: Clock | None = None,
         log: RoundLog | None = None,
         ownership: Ownership | None = None,
+        new_round: Callable[..., Round] = Round,
     ) -> None:
+        self._new_round = new_round
         self._agents = Agents(
             signal_timeout_s=signal_timeout_s,
             barrier_timeout_s=barrier_timeout_s,
@@ -252,7 +255,7 @@ class Rounds:
         terms = self._agents.usual_terms() if own == _AS_USUAL else self._agents.terms(*own)
         opened_ns = self._read_ns() if now_ns is None else now_ns
         clock = self._clock or self._find_clock()
-        opened = Round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
+        opened = self._new_round(round_id, terms, opened_ns, clock.wall_ns(), self._released.outcomes)
         barrier = SignalBarrier.over(opened, clock, self._alarm, self, self._ownership)
         self._open[round_id] = barrier
         self._unclaimed.append(barrier)

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from openoutcry.clocks import VIRTUAL_START_NS, VirtualClock
 from openoutcry.testing.simulator.chance import Chance
-from openoutcry.testing.virtual import VirtualLoop
+from openoutcry.virtual import VirtualLoop
 
 IDLE_STEPS_MOST: Final = 20_000
 """After so many steps without time passing, the loop counts as spinning."""

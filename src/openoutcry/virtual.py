@@ -17,6 +17,9 @@ Time moves only when nothing is ready to run. Then, in this order:
 A program that never ends (a periodic timer beside a wait for nothing, a loop around `sleep(0)`) is stopped
 after `limit_s` seconds of real time, with the same error.
 
+Tasks and futures hash by their number, so that the sets in which asyncio keeps them (`asyncio.wait`,
+`as_completed`) are in the order in which they were made, in every run.
+
 Its limit: a thread does not hold back the timers, because background threads live as long as the program. A
 test with a feed thread must wait for that thread's work, not for a time.
 """
@@ -31,6 +34,7 @@ import time
 import weakref
 from collections.abc import Callable, Coroutine
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar, TypeVarTuple
@@ -46,6 +50,7 @@ _NS = 1_000_000_000
 _SLICE_S = 0.02  # real seconds between two looks at the world outside
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_real_s = time.monotonic  # whatever a replay puts in its place
 
 
 class Deadlock(OpenOutcryError, RuntimeError):
@@ -53,6 +58,34 @@ class Deadlock(OpenOutcryError, RuntimeError):
 
     def __str__(self) -> str:
         return printable_lines(str(self.args[0]))
+
+
+class _NumberedFuture(asyncio.Future[Any]):
+    """A future that hashes by its number, not by its address."""
+
+    def __init__(self, loop: "VirtualLoop") -> None:
+        super().__init__(loop=loop)
+        self._number = loop.next_number()
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+class _NumberedTask(asyncio.Task[Any]):
+    """A task that hashes by its number, not by its address."""
+
+    def __init__(self, coro: Any, *, loop: "VirtualLoop", **options: Any) -> None:
+        self._number = loop.next_number()
+        super().__init__(coro, loop=loop, **options)
+
+    def __hash__(self) -> int:
+        return self._number
+
+
+def _numbered(loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> "asyncio.Task[Any]":
+    """Make a task: the task factory of a virtual loop."""
+    assert isinstance(loop, VirtualLoop), "it is the factory of such a loop alone"
+    return _NumberedTask(coro, loop=loop, **options)
 
 
 class _JumpingSelector(selectors.DefaultSelector):
@@ -92,18 +125,24 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._real_selector = selector
         self._patience_s = patience_s
         self._limit_s = limit_s
-        self._born_s = time.monotonic()
+        self._born_s = _real_s()
         self._idle_since_s: float | None = None
         self._turns_count = 0
         self._jobs = 0
         self._children: list[asyncio.SubprocessTransport] = []
         self._pools: weakref.WeakSet[Any] = weakref.WeakSet()
         self._old_threads = weakref.WeakSet(threading.enumerate())
+        self.next_number: Callable[[], int] = count().__next__
+        self.set_task_factory(_numbered)
         self._resolve()
 
     def time(self) -> float:
         """Virtual seconds since the clock was made."""
         return self.clock.now_ns() / _NS
+
+    def create_future(self) -> asyncio.Future[Any]:
+        """As in asyncio; it hashes by its number."""
+        return _NumberedFuture(self)
 
     # -- what is going on outside ------------------------------------------------------------------
 
@@ -161,7 +200,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _idle(self, timeout_s: float | None) -> float:
         """Nothing is ready: move the clock and return 0, or return how long to wait in real time."""
-        now_s = time.monotonic()
+        now_s = _real_s()
         self._check_limit(now_s)
         if self._idle_since_s is None:
             self._idle_since_s = now_s
@@ -197,7 +236,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._idle_since_s = None
         self._turns_count += 1
         if not self._turns_count % 1024:  # a loop around sleep(0) never idles
-            self._check_limit(time.monotonic())
+            self._check_limit(_real_s())
         super()._run_once()  # type: ignore[misc]
 
     # -- what to say -------------------------------------------------------------------------------

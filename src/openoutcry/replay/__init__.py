@@ -1,0 +1,7 @@
+"""A recorded day again: whether its agents would do the same, and what if one of them were not there."""
+
+from openoutcry.replay.comparing import Difference, FieldDifference, Hashes
+from openoutcry.replay.engine import Replayed
+from openoutcry.replay.process import replay
+
+__all__ = ["Difference", "FieldDifference", "Hashes", "Replayed", "replay"]

@@ -1,0 +1,146 @@
+"""The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
+
+from functools import partial
+from typing import Any, Final
+
+from openoutcry.config import BackpressureConfig, PersistenceConfig
+from openoutcry.core.barrier import Recall, Round
+from openoutcry.core.terms import Terms
+from openoutcry.journals import MemoryJournal
+from openoutcry.ports import Changes, CursorState
+from openoutcry.ports import Entry as WrittenEntry
+from openoutcry.replay.answers import PlayedAnswers
+from openoutcry.replay.comparing import Difference
+from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.gates import HeldAdmission, PlayedRound
+from openoutcry.replay.script import Script
+from openoutcry.runtime.api.answers import Outside
+from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.api.parts import Parts
+from openoutcry.runtime.rounds.rounds import Ballot
+from openoutcry.units import NS_PER_S
+
+ROOM: Final = 10_000_000
+"""So many events may wait: what was accepted on the day is not refused now."""
+_KEPT: Final = (
+    "signal_timeout",
+    "barrier_timeout",
+    "stand_in_max_age",
+    "history_size",
+    "history_bytes",
+    "kill_switch_releasers",
+    "control_releaser",
+)
+
+
+class ReplayedBus(EventBus):
+    """A bus on which a day happens again."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._played: list[PlayedRound] = []
+        self._uses: dict[str, int] = {}
+        self._parts = Parts(admission=partial(HeldAdmission, script), new_round=self._new_round)
+        self._journal = MemoryJournal(script.day.origin)
+        super().__init__(**_arguments(script.day), journal=self._journal)
+        self._outside = Outside(self._bus, PlayedAnswers(script.day))
+
+    def _new_round(
+        self, round_id: str, terms: Terms, opened_ns: int, wall_ns: int | None, recall: Recall | None
+    ) -> Round:
+        """Make a round that ends as on the day; one that was not opened then is a round like any other."""
+        known, use = self._script.day.rounds.get(round_id, []), self._uses.get(round_id, 0)
+        if use >= len(known):
+            return Round(round_id, terms, opened_ns, wall_ns, recall)
+        self._uses[round_id] = use + 1
+        played = PlayedRound(known[use], self._script, terms, opened_ns, wall_ns, recall)
+        self._played.append(played)
+        return played
+
+    def remember(self) -> None:
+        """Before the start: put what came before the replayed stretch into the journal, as settled."""
+        journal, before = self._journal, self._script.day.before
+        if not before:
+            return
+        entries = [
+            WrittenEntry(one.head().event_id or "", one.payload, one.lane, one.level, one.wall_ns, one.header)
+            for one in before
+        ]
+        journal.write(entries)
+        cursors = [
+            CursorState(subscription=name, lane=lane, floor=journal.head, takes=("*",))
+            for name in (subscription.name for subscription in self._bus.router)
+            for lane in ("control", "high", "normal")
+        ]
+        journal.write([], Changes(cursors=cursors))
+
+    # -- what the script asks -----------------------------------------------------------------------
+
+    async def let_in(self, entry: Entry) -> bool:
+        """Admit a recorded event, with the vote that it had."""
+        admission, vote = self._admission, None
+        assert isinstance(admission, HeldAdmission), "it is one of its parts"
+        if entry.voted:
+            event = entry.event
+            vote = Ballot(self._rounds, event, self._rounds.agent_of(event), None)
+        return await admission.let_in(entry, vote)
+
+    def is_open(self, one: PastRound) -> bool:
+        """Whether a round is open, or was."""
+        return any(played.past is one for played in self._played)
+
+    def open(self, one: PastRound) -> None:
+        """Open a round as it was on the day; its main program has waited for it."""
+        terms = one.terms
+        barrier = self._rounds.open(
+            one.round_id,
+            roster=terms.roster,
+            quorum=terms.quorum_count or None,
+            critical=terms.critical,
+            signal_timeout_s=terms.signal_timeout_ns / NS_PER_S,
+            barrier_timeout_s=terms.barrier_timeout_ns / NS_PER_S,
+        )
+        barrier.is_awaited = True
+
+    def watch_errors(self) -> None:
+        """Note the calls that fail now."""
+        self._bus.on_raised.append(self._script.note_raised)
+
+    def judge_rounds(self) -> None:
+        """Note who has abstained, or opened a round, otherwise than on the day."""
+        for played in self._played:
+            past, found = played.past, self._script.differences
+            for agent, what in _otherwise(played):
+                found.append(Difference(kind="abstained", agent=agent, round_id=past.round_id, said=what))
+            terms, now = past.terms, played.terms
+            if (frozenset(terms.roster), terms.quorum_count) != (now.roster, now.quorum_count):
+                self._script.note_round(past, "opened with other terms its round")
+
+
+def _otherwise(played: PlayedRound) -> list[tuple[str, str]]:
+    past = played.past
+    if past.released is None:
+        return []
+    late = {one.agent for one in past.late if one.signal_id is None}
+    before = set(past.released.abstained_ns) | late
+    round_id = past.round_id
+    found = [(agent, f"did not abstain in {round_id}, as it had") for agent in sorted(before - played.said)]
+    return found + [
+        (agent, f"abstained in {round_id}, as it had not") for agent in sorted(played.said - before)
+    ]
+
+
+def _arguments(day: Day) -> dict[str, Any]:
+    """Return the settings of the day's bus, as far as they matter now."""
+    kept: dict[str, Any] = {name: day.settings[name] for name in _KEPT if name in day.settings}
+    persistence = day.settings.get("persistence") or {}
+    levels = {name: persistence[name] for name in ("level", "high_priority_level") if name in persistence}
+    return {
+        **kept,
+        "max_queue_size": ROOM,
+        "seed": None if day.manifest is None else day.manifest.seed,
+        "backpressure_config": BackpressureConfig(),
+        "persistence_config": PersistenceConfig(
+            **levels, levels=dict(persistence.get("levels", {})), record="off", socket=False
+        ),
+    }

@@ -1,0 +1,217 @@
+"""The script of a replay: hands out what was recorded, in its order, and holds agents against it.
+
+```
+  recorded, from outside ───────────────────────▶ admitted, when it is its turn
+  recorded, by an agent ──▶ offered by the agent ─▶ compared ─▶ admitted, when it is its turn
+                        └─▶ not offered: missing ────────────▶ admitted all the same
+```
+
+Whatever an agent publishes, others are handed what was recorded. So each agent is judged on its own record,
+and one difference does not spread.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Awaitable, Callable
+from typing import Any, Final, Protocol
+
+from openoutcry.events import event_type_of
+from openoutcry.replay.comparing import Difference, compared
+from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.units import NS_PER_S
+
+PATIENCE_NS: Final = 20_000_000
+"""How long in virtual time a publication may be later than it was on the day before it counts as missing: the
+clocks of a day do not all run alike."""
+IDLE_NS: Final = 1_000
+"""So much time passes when nothing else can happen at an instant: what agents say in it is said by then."""
+
+Admit = Callable[[Entry], Awaitable[bool]]
+
+
+class OpensRounds(Protocol):
+    """The rounds of the bus, as the script sees them."""
+
+    def is_open(self, one: PastRound) -> bool:
+        """Whether a round is open, or was."""
+        ...
+
+    def open(self, one: PastRound) -> None:
+        """Open it as it was on the day."""
+        ...
+
+
+class Script:
+    """What is to happen, and what has.
+
+    Attributes:
+        day: The recorded day.
+        strict: Whether timestamps are compared as well.
+        published: What agents have published of what is compared, by id.
+        differences: What they did otherwise, in the order in which it was found.
+        lost_ns: For how long what was missing has been waited for: so much later is all that follows.
+        aside_count: How many events were published outside of handlers, and not compared.
+        is_closed: Whether the replay is over, so that nothing that is published counts.
+
+    """
+
+    def __init__(self, day: Day, *, strict: bool = False) -> None:
+        self.day = day
+        self.strict = strict
+        self.published: dict[str, Any] = {}
+        self.differences: list[Difference] = []
+        self.lost_ns = 0
+        self.aside_count = 0
+        self.is_closed = False
+        self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
+        self._handed: set[str] = set()
+        self._missing: dict[str, Difference] = {}
+        self._awaited: tuple[str, asyncio.Future[None]] | None = None
+
+    # -- what agents publish ------------------------------------------------------------------------
+
+    def knows(self, event_id: str) -> bool:
+        """Whether an event is in the record."""
+        return event_id in self.day.by_id
+
+    def offer(
+        self, event: Any, agent: str | None, cause_id: str | None, *, votes: bool
+    ) -> "asyncio.Future[bool]":
+        """Take what the handler of `agent` has published (None: no handler), and return when it is admitted.
+
+        What is not in the record is never admitted, and nobody waits for it.
+        """
+        event_id, turn = event.event_id, asyncio.get_running_loop().create_future()
+        turn.set_result(True)
+        entry = self.day.by_id.get(event_id)
+        if event_id in self.published or self.is_closed:
+            return self._turns.get(event_id, turn)
+        if entry is None:
+            if agent is None:
+                self.aside_count += 1
+            else:
+                self.published[event_id] = event
+                self._note("extra", agent, event, None, cause_id)
+            return turn
+        self.published[event_id] = self._judge(entry, event, agent or _source(event), cause_id, votes=votes)
+        if event_id in self._handed:
+            return turn
+        turn = self._turns[event_id] = asyncio.get_running_loop().create_future()
+        if self._awaited is not None and self._awaited[0] == event_id and not self._awaited[1].done():
+            self._awaited[1].set_result(None)
+        return turn
+
+    def _judge(self, entry: Entry, event: Any, agent: str, cause_id: str | None, *, votes: bool) -> Any:
+        """Compare an event with the recorded one; return what counts as published."""
+        was_missing = self._missing.pop(event.event_id, None)
+        if was_missing is not None:
+            self.differences.remove(was_missing)
+            self._note("late", agent, event, entry, cause_id)
+        elif entry.voted and not votes:
+            self._note("vote", agent, event, entry, cause_id, said="published its signal without a vote")
+        fields = compared(entry.event, event, strict=self.strict)
+        if not fields:
+            return entry.event
+        self._note("content", agent, event, entry, cause_id, fields=fields)
+        return event
+
+    def _note(
+        self, kind: str, agent: str, event: Any, entry: Entry | None, cause_id: str | None, **more: Any
+    ) -> Difference:
+        found = Difference(
+            kind=kind,
+            agent=agent,
+            event_id=event.event_id,
+            event_type=str(event_type_of(event)),
+            position=None if entry is None else entry.position,
+            symbol=_text(getattr(event, "symbol", None)),
+            round_id=_text(getattr(event, "round_id", None)),
+            cause_id=cause_id,
+            **more,
+        )
+        self.differences.append(found)
+        return found
+
+    def note_raised(self, agent: str, event: Any, error: BaseException) -> None:
+        """A call has failed: that is a difference if it is not known to have failed on the day."""
+        event_id = getattr(event, "event_id", "")
+        if self.is_closed or (agent, event_id) in self.day.failed:
+            return
+        self.differences.append(
+            Difference(
+                kind="raised",
+                agent=agent,
+                cause_id=event_id,
+                symbol=_text(getattr(event, "symbol", None)),
+                said=f"raised {type(error).__name__}: {error}",
+            )
+        )
+
+    # -- what is handed out -------------------------------------------------------------------------
+
+    async def play(self, admit: Admit, rounds: "OpensRounds") -> None:
+        """Hand out the day, from its start to its end."""
+        loop = asyncio.get_running_loop()
+        openings = deque(
+            sorted((one for known in self.day.rounds.values() for one in known), key=lambda one: one.at_ns)
+        )
+        for entry in self.day.entries:
+            while openings and openings[0].at_ns <= entry.at_ns:
+                await self._open(loop, openings.popleft(), rounds)
+            await self._until(loop, entry.at_ns)
+            await self._turn_of(loop, entry)
+            self._handed.add(entry.event.event_id)
+            await admit(entry)
+            turn = self._turns.pop(entry.event.event_id, None)
+            if turn is not None and not turn.done():
+                turn.set_result(True)
+        for one in openings:
+            await self._open(loop, one, rounds)
+
+    async def _open(self, loop: asyncio.AbstractEventLoop, one: PastRound, rounds: "OpensRounds") -> None:
+        """Open a round that a main program had opened; see to it that an agent has opened its own."""
+        await self._until(loop, one.at_ns)
+        if one.opened_by and not rounds.is_open(one):
+            await asyncio.sleep(IDLE_NS / NS_PER_S)
+        if not rounds.is_open(one):
+            if one.opened_by:
+                self.note_round(one, "did not open its round")
+            rounds.open(one)
+
+    async def _until(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
+        left_s = (at_ns + self.lost_ns) / NS_PER_S - loop.time()
+        if left_s > 0:
+            await asyncio.sleep(left_s)
+
+    def note_round(self, one: PastRound, said: str) -> None:
+        """An agent has not opened a round as it had."""
+        self.differences.append(
+            Difference(
+                kind="round", agent=one.opened_by, round_id=one.round_id, said=f"{said} {one.round_id}"
+            )
+        )
+
+    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> None:
+        """Wait until an agent has published what it published on the day; not for ever."""
+        event = entry.event
+        event_id = event.event_id
+        if not entry.is_made or event_id in self.published:
+            return
+        offered: asyncio.Future[None] = loop.create_future()
+        self._awaited = (event_id, offered)
+        try:
+            async with asyncio.timeout(PATIENCE_NS / NS_PER_S):
+                await offered
+        except TimeoutError:
+            self.lost_ns += PATIENCE_NS
+            self._missing[event_id] = self._note("missing", _source(event), event, entry, None)
+        finally:
+            self._awaited = None
+
+
+def _source(event: Any) -> str:
+    return _text(getattr(event, "source_agent", None)) or "somebody"
+
+
+def _text(value: Any) -> str | None:
+    return None if value is None or value == "" else str(value)

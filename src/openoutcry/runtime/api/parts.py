@@ -1,0 +1,25 @@
+"""The parts of a bus that a replay brings its own of; everybody else has these."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from openoutcry.core.barrier import Round
+from openoutcry.runtime.admission.gate import Admission
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a bus is made of.
+
+    Attributes:
+        admission: Makes its admission, from what `Admission` takes.
+        new_round: Makes the state machine of each of its rounds, from what `Round` takes.
+
+    """
+
+    admission: Callable[..., Admission] = Admission
+    new_round: Callable[..., Round] = Round
+
+
+USUAL = Parts()
+"""The parts of every bus that does not replay."""
