@@ -48,7 +48,7 @@ async def connected(path: Path, *more: str, mode: str = "auto") -> AsyncIterator
 
 async def asked(client: Client, name: str, **arguments: Any) -> Any:
     """Return what a tool answers."""
-    found = await client.call_tool(name, arguments)
+    found: Any = await client.call_tool(name, arguments)
     (content,) = found.content
     assert not found.is_error, content.text
     assert len(content.text.encode()) <= ANSWER_BYTES_MOST
@@ -60,7 +60,7 @@ async def asked(client: Client, name: str, **arguments: Any) -> Any:
 
 async def refused(client: Client, name: str, **arguments: Any) -> str:
     """Return why a tool does not answer."""
-    found = await client.call_tool(name, arguments)
+    found: Any = await client.call_tool(name, arguments)
     (content,) = found.content
     assert found.is_error, content.text
     assert "Traceback" not in content.text
@@ -80,7 +80,7 @@ def test_every_tool_is_described_read_only_and_answers_on_the_journal_of_a_dead_
 ) -> None:
     async def use() -> None:
         async with connected(traded, mode=mode) as client:
-            tools = {tool.name: tool for tool in (await client.list_tools()).tools}
+            tools: dict[str, Any] = {tool.name: tool for tool in (await client.list_tools()).tools}
             assert tuple(tools) == TOOLS
             for tool in tools.values():
                 assert tool.description
