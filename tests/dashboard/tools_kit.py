@@ -76,7 +76,6 @@ async def trade(path: Path, rounds: int = 3) -> None:
                     side="buy",
                     quantity=1,
                     source_agent="execution",
-                    round_id=opened.round_id,
                 )
             )
         await asyncio.sleep(1)
