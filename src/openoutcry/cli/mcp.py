@@ -19,7 +19,9 @@ from openoutcry.cli.mistakes import Mistake
 @options.key_file
 @logged
 def mcp(path: Path, key_file: Path | None, log_level: str, log_json: bool) -> None:
-    """Let a model ask about a firm: why, what came of it, rounds, events, dead letters.
+    """Let a model ask about a firm.
+
+    Why something happened, what came of it, rounds, events, dead letters, and how the firm stands.
 
     JOURNAL is the file that the bus writes to, or the control socket of a bus without one. No bus need run.
 
