@@ -5,7 +5,7 @@
 
 A day is traded in a process of its own, in real time: ten strategies, three of which ask a model that is
 never twice alike, time-outs of rounds so short that many go on without somebody, calls that fail and are
-tried again, an outbox, tasks, ids of agents' own. In every fourth day the process is killed in the middle, and
+tried again, an outbox, tasks, ids of their own. In every fourth day the process is killed in the middle, and
 the day is replayed up to where the tape ends. Each run is a fresh process with another hash seed around it,
 and all of them must say the same.
 """
