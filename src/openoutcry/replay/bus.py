@@ -109,6 +109,9 @@ class ReplayedBus(VenueBus):
 
     def subscribe(self, event_type: Any, handler: Handler, **options: Any) -> Subscription:
         """Subscribe a handler, whose calls are ended when they were on the day."""
+        known = self.taken(options.get("name"))
+        if known is not None:
+            return known
         timeout_s = options.pop("timeout_s", None) if self._script.day.is_taped else None
         subscription = super().subscribe(event_type, handler, **options)
         if timeout_s is not None:
