@@ -202,7 +202,8 @@ def explained(found: Explanation) -> Record:
         "rounds": [_case(case) for case in found.rounds],
         "also_named_as_causes": _steps(found.aside),
         "fills_of_the_position": [
-            {**_step(one.step), "quantity": one.quantity, "held": one.held} for one in found.held
+            {**_step(one.step), "quantity": one.quantity, "price": one.price, "held": one.held}
+            for one in found.held
         ],
         "not_known": [said(one) for one in found.unknown],
     }
