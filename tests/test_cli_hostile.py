@@ -24,7 +24,7 @@ UNKNOWN = json.dumps(
 )
 RAW = '{"event_class":"No","event_id":"w2","event_type":"raw","note":"\x9b31m\u202e\u2028\x7f é"}'
 START_NS = 1_764_000_000_000_000_000
-OTHER_VERBS = {"bench", "demo", "firm", "page", "replay", "run"}
+OTHER_VERBS = {"bench", "demo", "firm", "mcp", "page", "replay", "run"}
 """Those that read no single journal, or run an app. `firm` has tests of its own for this, in tests/cli/firm."""
 
 
@@ -195,6 +195,16 @@ def test_the_record_of_a_hostile_round_is_shown_safely(tmp_path: Path) -> None:
         assert_safe(result.stdout)
 
 
+def test_an_explanation_of_hostile_events_is_safe(firm: Path) -> None:
+    for ref in ("#1", "#2", "#3", "#4", EVIL):
+        for more in ([], ["--forward"], ["--json"]):
+            result = call("explain", firm, ref, *more)
+            assert result.exit_code in (0, 2), result.output
+            assert_safe(result.stdout + result.stderr)
+    assert_safe(call("index", firm).stdout)
+    assert_safe(call("index", firm, "--json", "--reference", EVIL).stdout)
+
+
 def test_top_without_a_bus_names_the_file_safely(firm: Path) -> None:
     assert_safe(call("top", firm).stderr)
 
@@ -225,7 +235,7 @@ def test_no_verb_is_left_out() -> None:
     walked = {tuple(word for word in verb[:2] if not word.startswith("-")) for verb in READ + CHANGE}
     walked = {verb if verb[0] in ("dlq", "cursors") else verb[:1] for verb in walked}
     walked |= {("dlq", "show"), ("export",), ("top",), ("anchor",), ("backup",), ("restore",), ("rounds",)}
-    walked |= {("metrics",), ("traces",)}
+    walked |= {("metrics",), ("traces",), ("explain",), ("index",)}
     assert {verb for verb in _verbs(main) if verb[0] not in OTHER_VERBS} == walked
 
 

@@ -26,7 +26,8 @@ OpenOutcryError
 │   ├── JournalLocked      another process, or another journal of this one, writes to the file
 │   ├── NotAJournal        the file is something else
 │   ├── RecordTooThin      the journal does not say enough of a day for it to be replayed
-│   └── SchemaTooNew       the file was made by a newer version
+│   ├── SchemaTooNew       the file was made by a newer version
+│   └── UnknownReference   the journal has nothing of that name to explain
 ├── LinkError              other desks cannot be reached, or not as asked
 │   ├── Unreachable        the engine does not answer: what waits stays in the journal
 │   ├── Fenced             another process has claimed this desk
@@ -217,6 +218,10 @@ class RecordTooThin(JournalError):
 
 class SchemaTooNew(JournalError):
     """The journal was made by a newer version of openoutcry. It was not touched."""
+
+
+class UnknownReference(JournalError):
+    """The journal has no event, order, execution, decision, round or position of that name."""
 
 
 class LinkError(OpenOutcryError):

@@ -2,6 +2,15 @@
 
 from openoutcry.journals.anchors import Anchor, Held
 from openoutcry.journals.backup import BackedUp, backup
+from openoutcry.journals.lineage import (
+    Explanation,
+    HeldFill,
+    Indexed,
+    Lineage,
+    RoundCase,
+    Step,
+    VoteCount,
+)
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
@@ -17,8 +26,12 @@ __all__ = [
     "Anchor",
     "BackedUp",
     "EventPersistence",
+    "Explanation",
     "Held",
+    "HeldFill",
+    "Indexed",
     "JournalReader",
+    "Lineage",
     "MemoryJournal",
     "Problem",
     "RecordedCall",
@@ -30,10 +43,13 @@ __all__ = [
     "Recording",
     "Recovered",
     "Restored",
+    "RoundCase",
     "RoundCell",
     "SqliteJournal",
+    "Step",
     "TapeGap",
     "Verified",
+    "VoteCount",
     "backup",
     "recorded_rounds",
     "recover_into",

@@ -24,6 +24,8 @@ _BACKWARDS: Final = SELECT_BATCH + "WHERE first <= ? ORDER BY first DESC"
 _ONE: Final = _BACKWARDS + " LIMIT 1"
 _URGENT: Final = SELECT_BATCH + f"WHERE urgent = 1 AND first >= {_HOLDER} ORDER BY first"
 _BEFORE: Final = "SELECT checksum FROM batches WHERE first < ? ORDER BY first DESC LIMIT 1"
+_LINK: Final = "SELECT first + count - 1, checksum FROM batches WHERE first <= ? ORDER BY first DESC LIMIT 1"
+_HEAD: Final = "SELECT first + count - 1 FROM batches ORDER BY first DESC LIMIT 1"
 _FLOOR: Final = "SELECT key, value FROM meta WHERE key IN ('floor', 'floor_checksum')"
 _TYPES: Final = (int, int, int, int, bytes, bytes, int)
 _UNMARKED: Final = {NORMAL}
@@ -135,6 +137,17 @@ class Log:
         """Return the last batch."""
         return next(self.rows(_ONE, LAST_POSITION), None)
 
+    def head(self) -> int | None:
+        """Return the position of the last entry, without reading its batch; None if there is no batch."""
+        try:
+            found = next(iter(list(self.db.rows(_HEAD))), None)
+        except self.db.error as problem:
+            raise self._unreadable(LAST_POSITION, problem) from problem
+        if found is None or isinstance(found[0], int):
+            return None if found is None else found[0]
+        newest = self.newest()  # which says what is wrong
+        return None if newest is None else newest.last
+
     def read(
         self, after: int, limit: int, where: Filter | None, bytes_max: int | None = None
     ) -> list[Stored]:
@@ -190,6 +203,28 @@ class Log:
         if row is None or position > row.last:
             return None
         return self._open(row)[position - row.first]
+
+    def batches(self, after: int) -> Generator[Row, None, None]:
+        """Yield the batches that end behind a position, in order, each held against the chain."""
+        with closing(self._held(_FORWARDS, after + 1)) as rows:
+            for row in rows:
+                if row.last > after:
+                    yield row
+
+    def batch(self, position: int) -> list[Stored]:
+        """Return the entries of the batch that holds a position; none when it is not kept."""
+        with closing(self._held(_ONE, position)) as rows:
+            row = next(rows, None)
+        return [] if row is None or position > row.last else self._open(row)
+
+    def link(self, position: int) -> bytes | None:
+        """Return the checksum of the batch that ends at a position; None if none does."""
+        try:
+            for last, checksum in self.db.rows(_LINK, (position,)):
+                return checksum if last == position and isinstance(checksum, bytes) else None
+        except self.db.error as problem:
+            raise self._unreadable(position, problem) from problem
+        return None
 
     def forget(self) -> None:
         """Forget what was unpacked last: it may have been retired."""

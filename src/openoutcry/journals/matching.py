@@ -43,7 +43,11 @@ def _fields_of(payload: bytes) -> _Fields:
 
 def own_ns(payload: bytes) -> int | None:
     """Return an event's own time in nanoseconds since 1970, from its JSON; None if it has none."""
-    given = _fields_of(payload).timestamp
+    return instant_ns(_fields_of(payload).timestamp)
+
+
+def instant_ns(given: Any) -> int | None:
+    """Return an instant as an event's JSON has it, in nanoseconds since 1970; None if it is none."""
     if isinstance(given, int) and not isinstance(given, bool):
         return given
     if not isinstance(given, str):

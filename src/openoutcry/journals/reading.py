@@ -13,7 +13,7 @@ from openoutcry.journals.engines import Connection, EngineName, connect_to_read,
 from openoutcry.journals.log import LAST_POSITION, Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import must_exist, real_path, refusals_of
-from openoutcry.journals.rows import KEYED, Chain
+from openoutcry.journals.rows import KEYED, Chain, Row
 from openoutcry.journals.snapshots import Head
 from openoutcry.journals.verifying import Problem, Progress, Verified, judged_seals, one_view, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
@@ -67,6 +67,11 @@ class JournalReader:
         return chain
 
     @property
+    def is_sealed(self) -> bool:
+        """Whether the journal is sealed with a key, whether that was given or not."""
+        return schema.settings(self._db, self.path).get("checksum", ("", b""))[0] == KEYED
+
+    @property
     def version(self) -> int:
         """The version of the file's schema now: another program may have changed it since it was opened."""
         return schema.version_of(self._db)
@@ -74,8 +79,8 @@ class JournalReader:
     @property
     def head(self) -> int:
         """The position of the newest entry now."""
-        row = self._log.newest()
-        return self._start().position if row is None else row.last
+        head = self._log.head()
+        return self._start().position if head is None else head
 
     @property
     def first(self) -> int:
@@ -128,6 +133,22 @@ class JournalReader:
         Raises `JournalCorrupt` at the first batch that is not what was written.
         """
         return self._log.back(before, where, holds)
+
+    def batches(self, after: int) -> Generator[Row, None, None]:
+        """Yield the batches that end behind a position as they are stored, in order.
+
+        Close the generator soon: while it is open, the write-ahead log cannot start over. Raises
+        `JournalCorrupt` at the first batch that is not what was written.
+        """
+        return self._log.batches(after)
+
+    def batch(self, position: int) -> list[Stored]:
+        """Return the entries of the batch that holds a position; none when it is not kept."""
+        return self._log.batch(position)
+
+    def link(self, position: int) -> bytes | None:
+        """Return the checksum of the batch that ends at a position; None if none does."""
+        return self._log.link(position)
 
     def cursors(self) -> list[CursorState]:
         """Return every saved cursor."""

@@ -4,7 +4,7 @@ Records are looked for from the end backwards, page by page, and no further than
 reach: the signals of a round stand between its opening and its release.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any, Final
@@ -191,7 +191,7 @@ def recorded_rounds(
         round_id=round_id,
     )
     with closing(JournalReader(path, key=key, engine=engine)) as reader:
-        return _searched(reader, _Search(wanted, limit, is_written=_is_written(reader, engine))).rounds
+        return _searched(reader, _Search(wanted, limit, is_written=is_written(reader, engine))).rounds
 
 
 class RoundsPage(msgspec.Struct, frozen=True):
@@ -215,6 +215,8 @@ def rounds_before(
     status: str | None = None,
     symbol: str | None = None,
     round_id: str | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
     limit: int = 100,
     is_late: Callable[[], bool] = lambda: False,
 ) -> RoundsPage:
@@ -226,13 +228,27 @@ def rounds_before(
     if status is not None and status not in STATUSES:
         raise ConfigError(f"status is {status!r}; it must be one of {', '.join(STATUSES)}")
     wanted = _Wanted(
-        since_ns=None, until_ns=None, agent=agent, status=status, symbol=symbol, round_id=round_id
+        since_ns=since_ns, until_ns=until_ns, agent=agent, status=status, symbol=symbol, round_id=round_id
     )
-    search = _Search(wanted, limit, is_written=_is_written(reader, "auto"), before=before)
+    search = _Search(wanted, limit, is_written=is_written(reader, "auto"), before=before)
     return _searched(reader, search, None if before is None else before + PAGE, is_late)
 
 
-def _is_written(reader: JournalReader, engine: EngineName) -> bool:
+def rounds_in(entries: Iterable[Stored], *, is_written: bool) -> list[RecordedRound]:
+    """Return the rounds that some entries tell of, which come newest first; so do the rounds.
+
+    Of a round there must be its records, its signals, and the starts of buses since. `is_written`: a process
+    has the journal, so that a round without an end may still be open.
+    """
+    anything = _Wanted(since_ns=None, until_ns=None, agent=None, status=None, symbol=None, round_id=None)
+    search = _Search(anything, SIGNALS_MOST, is_written=is_written)
+    for entry in entries:
+        search.look_at(entry)
+    return search.page(None, 0).rounds
+
+
+def is_written(reader: JournalReader, engine: EngineName) -> bool:
+    """Return True if a process has the journal for writing now."""
     look = glance(reader.path, engine)
     if look is None:
         return False

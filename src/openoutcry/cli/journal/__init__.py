@@ -3,6 +3,7 @@
 from openoutcry.cli.journal.anchoring import anchor
 from openoutcry.cli.journal.backing_up import backup, restore
 from openoutcry.cli.journal.cursors import cursors
+from openoutcry.cli.journal.explaining import explain, index
 from openoutcry.cli.journal.exporting import export
 from openoutcry.cli.journal.halts import halts
 from openoutcry.cli.journal.letters import dlq
@@ -19,9 +20,11 @@ __all__ = [
     "backup",
     "cursors",
     "dlq",
+    "explain",
     "export",
     "halts",
     "history",
+    "index",
     "pending",
     "recover",
     "restore",
