@@ -112,7 +112,8 @@ def _recorded(
     late = [
         str(found.fields.get("signal_id")) for found in entries.values() if found.event_type == "round_late"
     ]
-    for signal_id in (*use.signal_ids, *late):
+    known = {found.event_id for found in entries.values()}
+    for signal_id in {*use.signal_ids, *late} - known:
         for found in finder.of(ID, signal_id, 1, source):
             entries[found.entry.position] = found
     for record in (use.opened, use.released):
