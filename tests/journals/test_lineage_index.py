@@ -262,6 +262,14 @@ def test_a_file_that_may_only_be_read_is_used(
     assert side(path).read_bytes() == before
 
 
+def test_a_disk_that_gives_back_something_else_is_done_without(
+    copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, expected = copied
+    monkeypatch.setattr(SideFile, "_check_of", lambda *_: os.urandom(4))
+    assert told(path, REFS[0]) == expected[:1]
+
+
 def test_one_that_is_locked_for_long_is_done_without(
     copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
