@@ -101,6 +101,8 @@ def test_a_bar_of_a_date_is_known_at_the_same_hour_all_year(tmp_path: Path) -> N
         ("2026-03-08T02:30:00", {"zone": "America/New_York"}, "was shown twice or never"),
         ("", {}, "an empty cell is where a time must be"),
         ("nan", {"unit": "s"}, "ISO 8601"),
+        ("0001-01-01", {"zone": "Europe/London", "known_after_ns": 0}, "between the years 1677 and 2262"),
+        ("9" * 30, {"unit": "s"}, "between the years 1677 and 2262"),
     ],
 )
 def test_what_does_not_say_when_it_was_is_refused(
