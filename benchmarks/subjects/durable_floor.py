@@ -4,7 +4,6 @@ import os
 import sqlite3
 from pathlib import Path
 
-
 _LOG_PAGES = 64 * 1024 * 1024 // 4096
 
 

@@ -27,7 +27,7 @@ class MemoryTransport:
 
     def __init__(self, hub: MemoryHub, desk: str) -> None:
         self.hub = hub
-        self.desk = desk
+        self.desk: str = desk
         self._ears: list[Ear] = []
         self._is_open = False
         self._is_dead = False

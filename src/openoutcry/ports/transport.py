@@ -160,6 +160,11 @@ class Transport(Protocol):
     which makes what is missing, claims the desk again, as the claims were in the log, and reads again.
     """
 
+    @property
+    def desk(self) -> str:
+        """The desk that it speaks for; empty for somebody who only looks on."""
+        ...
+
     async def open(self) -> Facts:
         """Connect, and make the logs where there are none; to be called again after `LogGone`.
 

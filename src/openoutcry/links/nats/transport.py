@@ -28,6 +28,7 @@ class NatsTransport:
 
     Attributes:
         link: The settings.
+        desk: The desk. Empty for somebody who only looks on.
 
     """
 
@@ -40,6 +41,7 @@ class NatsTransport:
 
         """
         self.link = link
+        self.desk: str = "" if onlooker else link.desk
         self._is_onlooker = onlooker
         self._subjects = Subjects(link.firm)
         self._bulk = Connection(link, link.servers, self._subjects.inbox(link.desk))

@@ -216,7 +216,7 @@ class LogImport:
             "there before it was imported here, and does not come any more"
         )
         log.critical("%s", what)
-        self._joined.lost.append(what)
+        self._joined.problems[f"{self._name}, lost after {after}"] = LinkWord.LOST, what
 
     def note_head(self, head: int, origin: str) -> None:
         """A beat says up to where the desk has exported its journal: ask for it, if it does not come."""
