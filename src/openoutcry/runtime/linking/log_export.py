@@ -7,7 +7,9 @@
 ```
 
 Where the exports of this desk end is in the log: it is asked for whenever that may be unknown. The journal
-and the log are the same up to where a run begins (`core/runs.py`).
+and the log are the same up to where a run begins (`core/runs.py`). Where the log has lost what was exported
+before this start, or another desk has more than this journal, the journal may have lost its end as well: then
+a run begins where it ended at the start.
 """
 
 import asyncio
@@ -91,6 +93,8 @@ class LogExport:
         self._group: Group | None = None
         self._store: Store | None = None
         self._ask_from_s = 0.0
+        self._known_end = 0
+        self._settled: Store | None = None
         self.run: Run = Run("")
         self.floor: int = 0
         self.bare: int = 0
@@ -104,6 +108,8 @@ class LogExport:
     def open(self, run: Run, floor: int, bare: int, after: int) -> None:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
         self.run, self.floor, self.bare, self._store = run, floor, min(bare, floor), None
+        self._known_end = after if after > run.begins else 0
+        self._settled = None
         self._reached = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
         self._released = self._joined.store.commits.released
@@ -229,17 +235,46 @@ class LogExport:
             ended, copies = await self._read_copies(ended)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
+            await self._doubt_end(0, store)
             self._go_back()
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
             self._set_after(self.run.goes_on_at(run, ended.upto))
         elif self._agrees(ended):
             self.run = run
+            await self._doubt_end(ended.upto, store)
             self._set_after(ended.upto)
             self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
         await self._take_copies(copies)  # what was exported since came before them
-        self._store, self._is_beyond = store, True
+        self._store = self._settled = store
+        self._is_beyond = True
+
+    async def _doubt_end(self, upto: int, store: Store) -> None:
+        """Begin a run if the log has lost what was exported before this start: the journal may have, too."""
+        if upto < self._known_end and self._settled is not store:
+            log.warning(
+                "the log %r lacks what desk %s has exported: its exports are numbered anew from %d on, "
+                "where its journal ended at the start",
+                self._log,
+                self._joined.desk,
+                store.commits.born_at,
+            )
+            await self._number_anew(self.run.epoch + 1, store.commits.born_at)
+
+    async def _number_anew(self, epoch: int, same: int) -> None:
+        """Begin a run, and have it on the disk before the first group is exported in it."""
+        self._set_run(self.run.without_end(epoch, same))
+        await self._joined.store.saving.save()
+        await self._joined.store.commits.ask(sync=True)
+
+    def note_more(self, position: int) -> None:
+        """Another desk has more of this run than the journal, which has lost its end."""
+        store = self._joined.store
+        if self.is_found and position > store.journal.head:
+            self._known_end = ALL
+            self._store = self._settled = None
+            self.wake()
 
     def _go_back(self) -> None:
         """The log has nothing: begin with what somebody may lack."""
@@ -317,7 +352,9 @@ class LogExport:
         )
         same, missing = await self._compare(ended)
         await self._take_in(missing)
-        self._set_run(run.without_end(max(run.epoch, self.run.epoch) + 1, same))
+        epoch = max(run.epoch, self.run.epoch) + 1
+        self.run = run
+        await self._number_anew(epoch, same)
         self._set_after(same)
 
     async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
@@ -342,6 +379,7 @@ class LogExport:
     def _set_run(self, run: Run) -> None:
         self.run = run
         self.floor, self.bare = min(self.floor, run.same), min(self.bare, run.same)
+        self._reached = min(self._reached, run.same)
         self._on_run()
 
     def ask(self, after: int) -> None:
