@@ -14,7 +14,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalCorrupt
-from openoutcry.ports import Alike, Entry, Header, Level, Stored
+from openoutcry.ports import Alike, Carried, Entry, Header, Level, Stored
 
 NORMAL: Final = "normal"
 LANES: Final = ("control", "high", NORMAL)
@@ -146,7 +146,7 @@ class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):
 _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 
 
-def pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+def _pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return what `pack` does for entries, at least one, that differ in nothing but the event."""
     size, level, first_ns = len(alike.ids), alike.level, alike.wall_ns
     head = _HEADS[NORMAL, level]
@@ -155,8 +155,34 @@ def pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[R
     return Row(first, size, first_ns, first_ns, checksum, data), level
 
 
+def _pack_carried(carried: Carried, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+    """Return what `pack` does for entries, at least one, that another desk has made."""
+    levels, walls_ns = carried.levels, carried.walls_ns
+    first_ns, last_ns, level = min(walls_ns), max(walls_ns), max(levels)
+    beside = b"," + _encode(carried.header) + b"]"
+    is_level, is_ns, head = level, first_ns, beside + b"," + _head(NORMAL, level, 0)
+    parts: list[bytes] = []
+    add = parts.append
+    for entry_level, wall_ns, payload in zip(levels, walls_ns, carried.payloads, strict=True):
+        if wall_ns != is_ns or entry_level is not is_level:
+            is_level, is_ns = entry_level, wall_ns
+            head = beside + b"," + _head(NORMAL, entry_level, wall_ns - first_ns)
+        add(head)
+        add(payload)
+    parts[0] = b"[" + parts[0][len(beside) + 1 :]
+    add(beside + b"]")
+    data = b"".join(parts)
+    size = len(walls_ns)
+    checksum = chain.link(before, first, size, first_ns, last_ns, data)
+    return Row(first, size, first_ns, last_ns, checksum, data), level
+
+
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
+    if isinstance(entries, Alike):
+        return _pack_alike(entries, first, before, chain)
+    if isinstance(entries, Carried):
+        return _pack_carried(entries, first, before, chain)
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns
@@ -205,15 +231,14 @@ def _head(lane: str, level: Level, after_ns: int) -> bytes:
 
 def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
     """Return the array of entries that differ, and whether some are of the lanes `control` and `high`."""
-    heads: dict[tuple[str, Level, int], bytes] = {}
     parts: list[bytes] = []
     add = parts.append
     header, beside = None, b"],"
+    lane, level, wall_ns, head, is_urgent = "", None, 0, b"", False
     for entry in entries:
-        kind = entry.lane, entry.level, entry.wall_ns
-        head = heads.get(kind)
-        if head is None:
-            head = heads[kind] = _head(entry.lane, entry.level, entry.wall_ns - first_ns)
+        if entry.lane != lane or entry.level is not level or entry.wall_ns != wall_ns:
+            lane, level, wall_ns = entry.lane, entry.level, entry.wall_ns
+            head, is_urgent = _head(lane, level, wall_ns - first_ns), is_urgent or lane != NORMAL
         add(head)
         add(entry.payload)
         if entry.header is not header:  # many have the same one: what another desk has made
@@ -221,7 +246,7 @@ def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
             beside = b"]," if header is None else b"," + _encode(header) + b"],"
         add(beside)
     parts[-1] = parts[-1][:-1]
-    return b"[" + b"".join(parts) + b"]", any(lane != NORMAL for lane, _, _ in heads)
+    return b"[" + b"".join(parts) + b"]", is_urgent
 
 
 def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:

@@ -48,7 +48,7 @@ class MemoryTransport:
 
     async def append(self, group: Group, token: int) -> int:
         """Append a group, and return its place."""
-        data = pack(group)
+        data = group.packed or pack(group)
         if len(data) > self.hub.message_bytes:
             raise GroupTooLarge(
                 f"a group has {len(data):,} bytes, and the engine takes {self.hub.message_bytes:,}: allow it "

@@ -5,6 +5,7 @@ from openoutcry.ports.journal import CheckpointStep, DiskTask, FileJournal, Jour
 from openoutcry.ports.records import (
     Alike,
     BuriedEvent,
+    Carried,
     Changes,
     CursorState,
     Duplicate,
@@ -40,6 +41,7 @@ __all__ = [
     "LOGS",
     "Alike",
     "BuriedEvent",
+    "Carried",
     "Changes",
     "CheckpointStep",
     "Clock",

@@ -6,7 +6,7 @@ it does not keep; and seats, which say who holds which desk. The journals are th
 or made anew is filled again from them.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
@@ -34,6 +34,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         entries: The entries, byte for byte as the journal has them. In a group that is appended they may be
             `Stored`, as a journal gives them; a group that is read has entries.
         place: Where it stands in the log: 1 or more, ascending, with gaps. 0 until the engine has said so.
+        packed: In a group that is appended, its bytes, where they were made before (`links.wire.pack`).
 
     """
 
@@ -43,8 +44,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     after: int
     upto: int
     positions: tuple[int, ...] = ()
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     place: int = 0
+    packed: bytes = b""
 
 
 class Place(msgspec.Struct, frozen=True):

@@ -80,9 +80,10 @@ class NatsTransport:
         if token < 1:  # to JetStream that is a desk that nobody has claimed
             raise await self._seating.why_refused(group.log, desk, token)
         stream, subject = self._subjects.stream(group.log), self._subjects.groups(group.log, desk)
+        data = group.packed or pack(group)
         try:
             async with self._turns.setdefault(group.log, asyncio.Lock()):  # a cluster refuses two at once
-                return await self._jetstream.store(stream, subject, pack(group), headers)
+                return await self._jetstream.store(stream, subject, data, headers)
         except WrongLast:
             raise await self._seating.why_refused(group.log, desk, token) from None
 

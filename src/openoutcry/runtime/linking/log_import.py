@@ -27,11 +27,19 @@ from openoutcry.core.cursors import name_of_import
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.runs import COPY, VOID, Run, is_beside
-from openoutcry.errors import BusClosed, JournalError, LinkError, LogGone, SeatLost, Unreachable
+from openoutcry.errors import (
+    BusClosed,
+    Garbled,
+    JournalError,
+    LinkError,
+    LogGone,
+    SeatLost,
+    Unreachable,
+)
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
-from openoutcry.links.wire import Ask, Imported, write_message
+from openoutcry.links.wire import Ask, Imported, Lines, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Carried, Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -155,7 +163,10 @@ class LogImport:
         async for group in groups:
             verdict = self._judge(group)
             if verdict is Verdict.NEXT:
-                await self._take(group)
+                try:
+                    await self._take(group)
+                except Garbled as error:  # it is passed over, as one that cannot be read at all: a gap
+                    log.warning("%s: %s", self._name, error)
             elif verdict is Verdict.GAP:
                 await self._ask(group.after)
             elif not self.gap:
@@ -309,16 +320,16 @@ class LogImport:
     def _wanted(self, group: Group) -> "_Wanted":
         """Return what is to be taken in of a group, as it is to be written here."""
         behind = bisect_right(group.positions, self._chain.position)
-        positions, entries = group.positions[behind:], group.entries[behind:]
+        positions: Sequence[int] = group.positions[behind:]
+        entries = group.entries[behind:]
         if EVERY_TYPE not in self._joined.link.imports:
-            taken = [self._takes(entry) for entry in entries]
-            positions, entries = tuple(compress(positions, taken)), tuple(compress(entries, taken))
-        events = decode_many([entry.payload for entry in entries])
-        is_plain = self._log == "normal" and all(map(self._is_plain, set(map(type, events))))
-        if is_plain and all(entry.header is None and entry.level <= Level.DISK for entry in entries):
-            header = self._header
-            written = [Entry(e.event_id, e.payload, e.lane, e.level, e.wall_ns, header) for e in entries]
-            return _Wanted(positions, Plain(events, written))
+            positions, entries = self._taken_of(positions, entries)
+        lines = entries if isinstance(entries, Lines) else None
+        events = decode_many([entry.payload for entry in entries] if lines is None else lines.payloads)
+        if lines is not None and all(map(self._is_plain, set(map(type, events)))):
+            ids = [event.event_id for event in events]
+            carried = Carried(ids, lines.payloads, lines.levels, lines.walls_ns, self._header)
+            return _Wanted(positions, Plain(events, carried))
         found: list[tuple[int, Arrival]] = []
         for position, entry, event in zip(positions, entries, events, strict=True):
             forged = self._forged(entry)
@@ -328,10 +339,20 @@ class LogImport:
                 found.append((position, self._arrival(event, self._as_imported(entry))))
         return _Wanted([position for position, _ in found], [arrival for _, arrival in found])
 
-    def _takes(self, entry: Entry) -> bool:
+    def _taken_of(
+        self, positions: Sequence[int], entries: Sequence[Entry]
+    ) -> tuple[Sequence[int], Sequence[Entry]]:
+        """Return what of some entries this desk imports."""
+        if isinstance(entries, Lines):
+            taken = [self._takes(payload, None) for payload in entries.payloads]
+            return list(compress(positions, taken)), entries.chosen(taken)
+        taken = [self._takes(entry.payload, entry.header) for entry in entries]
+        return list(compress(positions, taken)), list(compress(entries, taken))
+
+    def _takes(self, payload: bytes, header: Header | None) -> bool:
         """Return True if this desk imports an entry: of a type that is named, a kill switch, or an answer."""
-        event_type = _kind_of(entry).event_type
-        votes = entry.header is not None and entry.header.votes
+        event_type = _kind_of(payload, header).event_type
+        votes = header is not None and header.votes
         return bool(votes) or event_type in self._joined.link.imports or event_type == KILL_SWITCH
 
     def _is_plain(self, cls: type) -> bool:
@@ -363,7 +384,7 @@ class LogImport:
 
     def _forged(self, entry: Entry) -> str:
         """Return why another desk may not say this; empty if it may."""
-        kind = _kind_of(entry)
+        kind = _kind_of(entry.payload, entry.header)
         votes = entry.header is not None and entry.header.votes
         if kind.event_type in RECORDS and not (votes and kind.event_type == "round_abstained"):
             return f"{kind.event_type!r} is a record of a bus, which no desk gives to others"
@@ -407,13 +428,12 @@ class _Wanted(NamedTuple):
         return _Wanted(self.positions[count:], rest)
 
 
-def _kind_of(entry: Entry) -> _Kind:
+def _kind_of(payload: bytes, header: Header | None) -> _Kind:
     """Return the type of an entry, and whether it activates."""
     try:
-        kind = _read_kind(entry.payload)
+        kind = _read_kind(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         kind = _Kind()
-    header = entry.header
     if header is None or header.event_type is None:
         return kind
     return _Kind(header.event_type, kind.activated)
