@@ -644,7 +644,9 @@ def test_entries_that_are_alike_are_entries_like_others(tmp_path: Any):
 
 @pytest.mark.parametrize("levels", [[Level.PROCESS] * 5, [Level.MEMORY, Level.DISK, *[Level.PROCESS] * 3]])
 @pytest.mark.parametrize("walls_ns", [[7] * 5, [9, 9, 3, 9, 12]])
-def test_entries_of_another_desk_are_written_as_entries_like_others(tmp_path: Any, levels: Any, walls_ns: Any):
+def test_entries_of_another_desk_are_written_as_entries_like_others(
+    tmp_path: Any, levels: Any, walls_ns: Any
+):
     payloads = [b'{"event_class":"Event","event_id":"%d","event_type":"x"}' % n for n in range(5)]
     header = Header(desk="floor")
     carried = Carried([str(n) for n in range(5)], payloads, levels, walls_ns, header)
