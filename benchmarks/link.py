@@ -33,7 +33,7 @@ from typing import Any, NamedTuple
 from openoutcry.links.nats.servers import Servers
 
 DESK = Path(__file__).with_name("link_desk.py")
-RATE, TRICKLE_S, TICKS, KILLS = 500, 4, 18_000, 60
+RATE, TRICKLE_S, WARM_S, TICKS, KILLS = 500, 5, 1, 18_000, 60
 LONG_S = 60
 NOWHERE = ("nats://127.0.0.1:9",)
 
@@ -205,6 +205,7 @@ def to_remote(nodes: int) -> list[Found]:
             if source == "bare_trickle":
                 late[source] = floor.hear("done")["late_ms"]
             late[sink] = street.hear("done")["late_ms"]
+    late = {who: figures[RATE * WARM_S :] for who, figures in late.items()}
     return [
         Found(f"to remote R{nodes}, p50", quantile(late["take"], 0.5), quantile(late["bare_trickle"], 0.5)),
         Found(f"to remote R{nodes}, p99", quantile(late["take"], 0.99), quantile(late["bare_listen"], 0.99)),

@@ -6,6 +6,7 @@ which the processes of one host share.
 """
 
 import asyncio
+import gc
 import json
 import logging
 import sys
@@ -58,6 +59,12 @@ def tell(at: str, **found: Any) -> None:
 async def told() -> str:
     """The next line of standard input; empty at its end."""
     return await asyncio.to_thread(sys.stdin.readline)
+
+
+def settle() -> None:
+    """Have the collector done with what was made so far: a full collection takes 20 ms, and comes at any time."""
+    gc.collect()
+    gc.freeze()
 
 
 def deals(count: int, **fields: Any) -> list[LinkDeal]:
@@ -121,6 +128,7 @@ async def send(given: dict[str, Any]) -> None:
     """Publish as fast as the bus takes it."""
     events = deals(given["count"])
     async with desk(given) as bus:
+        settle()
         tell("ready")
         await told()
         tell("began", at_ns=time.monotonic_ns())
@@ -134,6 +142,7 @@ async def take(given: dict[str, Any]) -> None:
     bus = desk(given)
     bus.subscribe(LinkDeal, counted.take, name="taker")
     async with bus:
+        settle()
         tell("ready", at_ns=time.monotonic_ns())
         ended_ns = await counted.all()
         tell("done", at_ns=ended_ns, late_ms=counted.late_ms)
@@ -167,6 +176,7 @@ async def at_a_rate(rate: int, count: int, one: Callable[[int], Awaitable[Any]])
 async def trickle(given: dict[str, Any]) -> None:
     """Publish at a rate."""
     async with desk(given) as bus:
+        settle()
         tell("ready")
         await told()
         await at_a_rate(given["rate"], given["count"], lambda due_ns: bus.publish(*deals(1, due_ns=due_ns)))
@@ -178,6 +188,7 @@ async def throw(given: dict[str, Any]) -> None:
     bus = desk(given)
     releaser = bus.releaser("benchmark")
     async with bus:
+        settle()
         tell("ready")
         await told()
         flood = asyncio.create_task(send_ticks(bus, given["ticks"]))
@@ -227,6 +238,7 @@ async def hear(given: dict[str, Any]) -> None:
     bus.subscribe(KillSwitchEvent, heard, name="listener")
     bus.subscribe(MarketDataEvent, tick, name="ticks")
     async with bus:
+        settle()
         tell("ready")
         await done.wait()
         tell("done", late_ms=late_ms)
@@ -285,6 +297,7 @@ async def bare_send(given: dict[str, Any]) -> None:
         news.set()
 
     await client.subscribe(inbox, cb=hear)
+    settle()
     tell("ready")
     await told()
     tell("began", at_ns=time.monotonic_ns())
@@ -328,6 +341,7 @@ async def bare_take(given: dict[str, Any]) -> None:
     await client.subscribe(inbox, cb=hear, pending_msgs_limit=-1, pending_bytes_limit=-1)
     for _ in range(2):
         await client.publish(ask, b'{"batch":%d}' % BATCH, reply=inbox)
+    settle()
     tell("ready")
     await done.wait()
     tell("done", at_ns=time.monotonic_ns())
@@ -380,6 +394,7 @@ async def bare_trickle(given: dict[str, Any]) -> None:
         await jetstream.publish(SUBJECT, msgspec.json.encode(*deals(1, due_ns=due_ns)))
         late_ms.append((time.monotonic_ns() - due_ns) / 1e6)
 
+    settle()
     tell("ready")
     await told()
     await at_a_rate(given["rate"], given["count"], one)
@@ -399,6 +414,7 @@ async def bare_listen(given: dict[str, Any]) -> None:
 
     settings = ConsumerConfig(ack_policy=AckPolicy.NONE)
     await client.jetstream().subscribe(SUBJECT, stream=STREAM, cb=hear, config=settings, manual_ack=True)
+    settle()
     tell("ready")
     await counted.all()
     tell("done", late_ms=counted.late_ms)

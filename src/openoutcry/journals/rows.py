@@ -159,20 +159,19 @@ def _pack_carried(carried: Carried, first: int, before: bytes, chain: Chain) -> 
     """Return what `pack` does for entries, at least one, that another desk has made."""
     levels, walls_ns = carried.levels, carried.walls_ns
     first_ns, last_ns, level = min(walls_ns), max(walls_ns), max(levels)
-    beside = b"," + _encode(carried.header) + b"]"
-    is_level, is_ns, head = level, first_ns, beside + b"," + _head(NORMAL, level, 0)
-    parts: list[bytes] = []
-    add = parts.append
-    for entry_level, wall_ns, payload in zip(levels, walls_ns, carried.payloads, strict=True):
-        if wall_ns != is_ns or entry_level is not is_level:
-            is_level, is_ns = entry_level, wall_ns
-            head = beside + b"," + _head(NORMAL, entry_level, wall_ns - first_ns)
-        add(head)
-        add(payload)
+    beside, size = b"," + _encode(carried.header) + b"]", len(walls_ns)
+    if levels.count(level) == size:
+        heads = {
+            wall_ns: beside + b"," + _head(NORMAL, level, wall_ns - first_ns) for wall_ns in set(walls_ns)
+        }
+        before_each = [heads[wall_ns] for wall_ns in walls_ns]
+    else:
+        kinds = zip(levels, walls_ns, strict=True)
+        before_each = [beside + b"," + _head(NORMAL, its, wall_ns - first_ns) for its, wall_ns in kinds]
+    parts = [b""] * (2 * size)
+    parts[::2], parts[1::2] = before_each, carried.payloads
     parts[0] = b"[" + parts[0][len(beside) + 1 :]
-    add(beside + b"]")
-    data = b"".join(parts)
-    size = len(walls_ns)
+    data = b"".join([*parts, beside, b"]"])
     checksum = chain.link(before, first, size, first_ns, last_ns, data)
     return Row(first, size, first_ns, last_ns, checksum, data), level
 

@@ -66,11 +66,10 @@ class MemoryTransport:
         if not made:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
+        news = asyncio.Event()
         while True:
-            news = (
-                asyncio.Event()
-            )  # from before the request, since something may come while the answer travels
-            self.hub.when_new(news.set)
+            news.clear()  # before the request, since something may come while the answer travels
+            self.hub.when_new(log, desk, news.set)
             messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place

@@ -178,7 +178,7 @@ def unpack(data: bytes) -> Group:
         entries = _entries(_payloads(data, end, envelopes), envelopes)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Garbled(f"a group of {len(data):,} bytes has the right checksum, but: {error}") from None
-    positions = tuple(one.position for one in envelopes)
+    positions = tuple([one.position for one in envelopes])
     _check(head, positions, envelopes)
     return Group(
         desk=head.desk,
@@ -228,8 +228,10 @@ def _payloads(data: bytes, end: int, envelopes: list[_Envelope]) -> list[bytes]:
 
 def _entries(payloads: list[bytes], envelopes: list[_Envelope]) -> Sequence[Entry]:
     """Return the entries. Raises `Garbled` for what is none."""
+    numbers = [one.level for one in envelopes]
     # (A newer version may have levels that this one does not know: the highest stands for them.)
-    levels = [_LEVELS[one.level if one.level < _LEVEL_MOST else _LEVEL_MOST] for one in envelopes]  # noqa: FURB136 - min takes twice as long
+    known = {number: _LEVELS[min(number, _LEVEL_MOST)] for number in set(numbers)}
+    levels = [known[number] for number in numbers]
     if all([one.header is None and one.lane == "normal" for one in envelopes]):  # noqa: C419 - a generator takes longer
         return Lines(payloads, levels, [one.wall_ns for one in envelopes])
     return tuple(
@@ -253,8 +255,7 @@ def _entry(payload: bytes, lane: str, level: Level, wall_ns: int, header: Header
 
 def _check(head: _Head, positions: tuple[int, ...], envelopes: list[_Envelope]) -> None:
     """Raise `Garbled` for a group whose parts do not fit together."""
-    stretch = (head.after, *positions, head.upto + 1)
-    is_ascending = all(map(lt, stretch, stretch[1:]))
+    is_ascending = all(map(lt, (head.after, *positions), (*positions, head.upto + 1)))
     if (
         head.count != len(envelopes)
         or not is_ascending
