@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from openoutcry.errors import Fenced, GroupTooLarge, LinkError, Taken, Unreachable
 from openoutcry.links.memory_hub import Ear, Fault, MemoryHub, read_group
 from openoutcry.links.wire import pack
-from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogName, Place, Seat
+from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogName, Place, Seat, Unread
 
 T = TypeVar("T")
 
@@ -60,7 +60,9 @@ class MemoryTransport:
         """Return where the exports of a desk end."""
         return await self._call("last", lambda: self.hub.last(log, desk))
 
-    async def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+    async def read(
+        self, log: LogName, desk: str, after: Place, unread: Unread | None = None
+    ) -> AsyncIterator[Group]:
         """Return a desk's groups behind a place, and then those that come."""
         made, number = after.made, after.number
         if not made:
@@ -73,7 +75,7 @@ class MemoryTransport:
             messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place
-                group = read_group(log, message)
+                group = read_group(log, message, unread)
                 if group is not None:
                     yield group
             if not messages:

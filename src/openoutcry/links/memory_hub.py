@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from openoutcry.errors import Fenced, Garbled, LogFull, LogGone, Taken
 from openoutcry.links.wire import ended, unpack
-from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogFacts, LogName, Seat
+from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogFacts, LogName, Seat, Unread
 
 _APART: Final = 1_000_000
 """So far apart the places of logs begin, so that the claim of a deleted one is none in the next."""
@@ -341,12 +341,14 @@ class MemoryHub:
                 call()
 
 
-def read_group(log: LogName, message: Message) -> Group | None:
-    """Return a message as readers get it: None for a claim, and for what is damaged."""
+def read_group(log: LogName, message: Message, unread: Unread | None = None) -> Group | None:
+    """Return a message as readers get it: None for a claim, and for what cannot be read, which is told."""
     if message.is_claim:
         return None
     try:
         group = unpack(message.data)
-    except Garbled:
+    except Garbled as error:
+        if unread is not None:
+            unread(message.place, error)
         return None
     return replace(group, desk=message.desk, log=log, place=message.place)

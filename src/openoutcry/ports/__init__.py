@@ -35,6 +35,7 @@ from openoutcry.ports.transport import (
     Place,
     Seat,
     Transport,
+    Unread,
 )
 
 __all__ = [
@@ -71,6 +72,7 @@ __all__ = [
     "Stored",
     "Suspect",
     "Transport",
+    "Unread",
     "Written",
     "level_named",
 ]

@@ -11,12 +11,15 @@ from typing import Final, Literal, Protocol
 
 import msgspec
 
+from openoutcry.errors import Garbled
 from openoutcry.ports.records import Entry
 
 LogName = Literal["high", "normal"]
 """A log. `high` has the entries of the lanes `control` and `high`: others can neither fill nor delay it."""
 LOGS: Final[tuple[LogName, ...]] = ("high", "normal")
 
+Unread = Callable[[int, Garbled], None]
+"""Is called with the place of a group that cannot be read, and why."""
 Heard = Callable[[str, bytes], None]
 """Is called on the loop with the desk that sent a message, as the engine vouches for it, and its bytes."""
 
@@ -192,13 +195,15 @@ class Transport(Protocol):
         """Return where the exports of a desk end; asked of the leader, never of a copy that lags."""
         ...
 
-    def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+    def read(
+        self, log: LogName, desk: str, after: Place, unread: Unread | None = None
+    ) -> AsyncIterator[Group]:
         """Return a desk's groups behind a place, in order, and then those that come: it ends with its task.
 
         Raises `LogGone` when the log is not the one that the place was taken in, or is made anew meanwhile:
-        begin again with `Place()`. A group that cannot be read (a wrong checksum) is left out; the chain of
-        positions shows the gap. `Place(made, place)`, of what `facts` says and of a group, is behind the
-        group.
+        begin again with `Place()`. A group that cannot be read (a wrong checksum, a newer version) is left
+        out, and `unread` is told; the chain of positions shows the gap. `Place(made, place)`, of what `facts`
+        says and of a group, is behind the group.
         """
         ...
 

@@ -17,7 +17,7 @@ from openoutcry.links.nats.streams import Streams
 from openoutcry.links.nats.subjects import Subjects
 from openoutcry.links.nats.trimming import JOURNAL, UPTO, Trimming
 from openoutcry.links.wire import ended, pack, unpack
-from openoutcry.ports import Ended, Facts, Group, Heard, LogName, Place, Seat
+from openoutcry.ports import Ended, Facts, Group, Heard, LogName, Place, Seat, Unread
 
 
 class NatsTransport:
@@ -98,7 +98,9 @@ class NatsTransport:
         except Garbled:
             return await self._last_readable(log, desk)
 
-    async def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+    async def read(
+        self, log: LogName, desk: str, after: Place, unread: Unread | None = None
+    ) -> AsyncIterator[Group]:
         """Return the groups of a desk behind a place, in order, and then those that come."""
         subject = self._subjects.groups(log, desk)
         reader = Reader(self._bulk, self._jetstream, self._subjects.stream(log), subject)
@@ -106,7 +108,9 @@ class NatsTransport:
             async for message in messages:
                 try:
                     group = unpack(message.data)
-                except Garbled:
+                except Garbled as error:
+                    if unread is not None:
+                        unread(message.sequence, error)
                     continue
                 if message.subject == subject:
                     yield replace(group, desk=desk, log=log, place=message.sequence)

@@ -18,7 +18,7 @@ log = logging.getLogger("openoutcry")
 LOOK_S: Final = 2.0
 """How often it is looked which desks there are."""
 SAFE_S: Final = 2.5
-"""How often it is looked whether what was imported by the last look is on the disk: others keep it until then."""
+"""How often it is looked whether what was imported by the last look is on the disk; if not, it is synced."""
 
 
 class Importer:

@@ -101,6 +101,7 @@ class LogImport:
         self.events: int = 0
         self.duplicates: int = 0
         self.gap: str = ""
+        self._why_unread = ""
         self._is_taking = False
         self.tell_reached()
 
@@ -155,7 +156,7 @@ class LogImport:
                 raise LogGone(f"the engine has no log {self._log!r}")
             self._made, self._number = mine.made, 0
         reached = Reached(made=self._made, number=self._number)
-        groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place))
+        groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place, self._unread))
         async with aclosing(groups):
             await self._import_all(groups)
 
@@ -166,11 +167,18 @@ class LogImport:
                 try:
                     await self._take(group)
                 except Garbled as error:  # it is passed over, as one that cannot be read at all: a gap
-                    log.warning("%s: %s", self._name, error)
+                    self._unread(group.place, error)
             elif verdict is Verdict.GAP:
                 await self._ask(group.after)
             elif not self.gap:
                 self._number = group.place
+
+    def _unread(self, place: int, error: Garbled) -> None:
+        """Tell that a group cannot be read: what was in it is missing until it is exported again."""
+        if not self._why_unread:
+            log.warning("%s: what stands at place %d of the log cannot be read: %s", self._name, place, error)
+        self._why_unread = f"what stands at place {place} of the log {self._log} cannot be read: {error}"
+        self._tell(LinkWord.GAP, f"events of desk {self._desk!r} are missing: {self._why_unread}")
 
     # -- judging ------------------------------------------------------------------------------------
 
@@ -236,7 +244,11 @@ class LogImport:
             self._failed_s = 0.0
             self._joined.problems.pop(self._name, None)
         is_known = known is not None and known.origin == origin
-        if (is_known and head <= self._chain.position) or not head or self._is_taking:
+        has_all = is_known and head <= self._chain.position
+        if has_all and self._why_unread and not self.gap:  # it was nothing that the desk has exported
+            self._why_unread = ""
+            self._joined.problems.pop(self._name, None)
+        if has_all or not head or self._is_taking:
             self._moved_s = now_s
         elif now_s - self._moved_s > SILENT_S and is_known:
             self._joined.spawn(self._name, self._ask(head))
@@ -250,7 +262,8 @@ class LogImport:
         if not self.gap:
             log.warning("%s: %s are missing in the log, and are asked for", self._name, missing)
         self.gap = missing
-        self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: they are being filled")
+        why = self._why_unread or "they are being filled"
+        self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: {why}")
         await self._send_ask(self._chain.journal, have)
 
     async def _send_ask(self, run: str, after: int) -> None:
@@ -275,7 +288,7 @@ class LogImport:
             await self._take_all(group)
         finally:
             self._is_taking = False
-        self.gap, self._asks, self._ask_from_s = "", 0, 0.0
+        self.gap, self._why_unread, self._asks, self._ask_from_s = "", "", 0, 0.0
         self._moved_s = asyncio.get_running_loop().time()
         self._joined.problems.pop(self._name, None)
 
