@@ -9,7 +9,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
@@ -26,6 +26,7 @@ _HEADS: Final = {
 }
 _NORMAL_NUMBER: Final = _LANE_NUMBER[NORMAL]
 _encode: Final = msgspec.json.Encoder().encode
+IN_PARTS: Final = (Alike, Carried)
 KEY_BYTES_MIN: Final = 16
 KEY_BYTES_MAX: Final = 64
 UNKEYED: Final = "crc32"
@@ -146,8 +147,11 @@ class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):
 _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 
 
-def _pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
-    """Return what `pack` does for entries, at least one, that differ in nothing but the event."""
+def pack_in_parts(parts: Alike | Carried, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+    """Return what `pack` does for entries, at least one, that are there in parts."""
+    if parts.__class__ is Carried:
+        return _pack_carried(parts, first, before, chain)
+    alike = cast("Alike", parts)
     size, level, first_ns = len(alike.ids), alike.level, alike.wall_ns
     head = _HEADS[NORMAL, level]
     data = b"[%b%b]]" % (head, alike.payloads[0]) if size == 1 else _join_alike(head, alike.payloads.copy())
@@ -178,10 +182,6 @@ def _pack_carried(carried: Carried, first: int, before: bytes, chain: Chain) -> 
 
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return the row of some entries, at least one, and the highest level that one of them asks for."""
-    if isinstance(entries, Alike):
-        return _pack_alike(entries, first, before, chain)
-    if isinstance(entries, Carried):
-        return _pack_carried(entries, first, before, chain)
     size = len(entries)
     one = entries[0]
     level, first_ns = one.level, one.wall_ns

@@ -47,13 +47,11 @@ from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, pack
+from openoutcry.journals.rows import IN_PARTS, Row, event_ids, pack, pack_in_parts
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import (
-    Alike,
     BuriedEvent,
-    Carried,
     Changes,
     CheckpointStep,
     CursorState,
@@ -77,7 +75,6 @@ WAL_MAX_BYTES: Final = LOG_BYTES_MAX
 """At this size a write makes a checkpoint, and the writes of a bus wait for the one that is being made."""
 _COMMIT_BYTES: Final = 8192
 _event_id: Final = attrgetter("event_id")
-_IN_PARTS: Final = (Alike, Carried)
 
 
 class SqliteJournal:
@@ -166,7 +163,8 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        ids = entries.ids if isinstance(entries, _IN_PARTS) else list(map(_event_id, entries))
+        parts = entries if isinstance(entries, IN_PARTS) else None
+        ids = list(map(_event_id, entries)) if parts is None else parts.ids
         if not ids:
             self._commit(None, changes)
             return Written(())
@@ -180,11 +178,12 @@ class SqliteJournal:
             if not sifted.fresh:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
-            entries, ids = sifted.fresh, list(map(_event_id, sifted.fresh))
+            parts, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
         stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
-        row, level = pack(entries, self.head + 1, self._checksum, self._chain)
+        place = self.head + 1, self._checksum, self._chain
+        row, level = pack(entries, *place) if parts is None else pack_in_parts(parts, *place)
         self._commit(row, changes, stems)
         register.ids.add(ids, row.first)
         if stems is not None:

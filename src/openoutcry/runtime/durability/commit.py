@@ -107,7 +107,10 @@ class Commit(Alike):
             self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
             return
         self.is_mixed = self.is_mixed or entry.lane != "normal"
-        self._listed().append(entry)
+        if self.ids:
+            self._listed().append(entry)
+        else:
+            self.entries = [entry]
         self.events.append(event)
         self.ids.append(entry.event_id)
 
