@@ -47,11 +47,10 @@ from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, pack, pack_alike
+from openoutcry.journals.rows import IN_PARTS, Row, event_ids, pack, pack_in_parts
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import (
-    Alike,
     BuriedEvent,
     Changes,
     CheckpointStep,
@@ -164,8 +163,8 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        alike = entries if isinstance(entries, Alike) else None
-        ids = list(map(_event_id, entries)) if alike is None else alike.ids
+        parts = entries if isinstance(entries, IN_PARTS) else None
+        ids = list(map(_event_id, entries)) if parts is None else parts.ids
         if not ids:
             self._commit(None, changes)
             return Written(())
@@ -179,12 +178,12 @@ class SqliteJournal:
             if not sifted.fresh:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
-            alike, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
+            parts, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
         stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
         place = self.head + 1, self._checksum, self._chain
-        row, level = pack(entries, *place) if alike is None else pack_alike(alike, *place)
+        row, level = pack(entries, *place) if parts is None else pack_in_parts(parts, *place)
         self._commit(row, changes, stems)
         register.ids.add(ids, row.first)
         if stems is not None:

@@ -119,6 +119,36 @@ async def test_what_another_desk_may_not_say_is_a_dead_letter_of_the_link(tmp_pa
 
 
 @virtual
+@pytest.mark.parametrize(
+    "payload",
+    [
+        an_order(event_id="x-1").to_json().replace(b'"event_id"', b'"event_ix"'),
+        b'{"event_class":"Novelty","event_type":"novelty"}',
+        b'{"event_id":1}',
+        b"[]",
+        b'{"event_id":"x-1"',
+    ],
+)
+@pytest.mark.parametrize("imports", ["*", ["order"]])
+async def test_of_a_group_with_an_event_that_has_no_id_nothing_is_taken_and_it_is_told(
+    tmp_path, payload, imports
+):
+    hub = MemoryHub()
+    stranger, street = Stranger(hub), Desk(hub, "street", tmp_path / "street", imports=imports)
+    there = Listener(street, "order")
+    await stranger.open()
+    async with running(street):
+        await stranger.export(entry(an_order(event_id="o-1")))
+        await stranger.export(entry(an_order(event_id="o-2")), Entry("x-1", payload))
+        await stranger.export(entry(an_order(event_id="o-3")))
+        await passes(3)
+        is_taken = imports != "*" and b"order" not in payload  # what is not imported is not looked at
+        assert there.ids == (["o-1", "o-2", "o-3"] if is_taken else ["o-1"])
+        assert ("positions 2 to" in street.linking.importer.logs["floor", "normal"].gap) is not is_taken
+    assert [e.head().event_id for e in entries(tmp_path / "street") if b"o-" in e.payload] == there.ids
+
+
+@virtual
 async def test_where_there_is_no_room_it_waits_and_nothing_overtakes(tmp_path):
     hub = MemoryHub()
     floor = Desk(hub, "floor", tmp_path / "floor")

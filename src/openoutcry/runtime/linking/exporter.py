@@ -111,7 +111,9 @@ class Exporter:
     def _heard(self, desk: str, beat: Beat) -> None:
         """Note how far another desk has come with what this one exports."""
         for said in beat.imported:
-            run = Run.read(said.journal) if said.desk == self._joined.desk else None
+            if said.desk != self._joined.desk:
+                continue
+            run = Run.read(said.journal)
             mine = self.logs[said.log].run
             if run is not None and run.origin == mine.origin and self.logs[said.log].is_found:
                 if run.epoch == mine.epoch:
