@@ -1,10 +1,13 @@
 """The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
 from openoutcry.core.barrier import Recall, Round
+from openoutcry.core.lanes import Batch, Lane
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.terms import Terms
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Changes, CursorState
@@ -14,9 +17,12 @@ from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
 from openoutcry.replay.script import Script
+from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.parts import Parts
+from openoutcry.runtime.delivery.handlers import Handler
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
 
@@ -36,11 +42,20 @@ _KEPT: Final = (
 class ReplayedBus(EventBus):
     """A bus on which a day happens again."""
 
+    afterwards_s: float = 1.0
+    """So long in virtual time agents may go on when the record is over."""
+
     def __init__(self, script: Script) -> None:
         self._script = script
         self._played: list[PlayedRound] = []
         self._uses: dict[str, int] = {}
-        self._parts = Parts(admission=partial(HeldAdmission, script), new_round=self._new_round)
+        self._boxes: dict[str, PlayedMailbox] = {}
+        self._timeouts: dict[str, int] = {}
+        self._parts = Parts(
+            admission=partial(HeldAdmission, script),
+            new_round=self._new_round,
+            mailboxes=self._new_mailbox if script.day.is_taped else None,
+        )
         self._journal = MemoryJournal(script.day.origin)
         super().__init__(**_arguments(script.day), journal=self._journal)
         self._outside = Outside(self._bus, PlayedAnswers(script.day))
@@ -53,9 +68,63 @@ class ReplayedBus(EventBus):
         if use >= len(known):
             return Round(round_id, terms, opened_ns, wall_ns, recall)
         self._uses[round_id] = use + 1
-        played = PlayedRound(known[use], self._script, terms, opened_ns, wall_ns, recall)
+        return self._played_round(known[use], terms, opened_ns, wall_ns, recall)
+
+    def _played_round(
+        self, past: PastRound, terms: Terms, opened_ns: int, wall_ns: int | None, recall: Recall | None
+    ) -> Round:
+        """Make a round that ends as it did on the day."""
+        played = PlayedRound(past, self._script, terms, opened_ns, wall_ns, recall)
         self._played.append(played)
         return played
+
+    def _new_mailbox(self, name: str, normal: Lane, **options: Any) -> Mailbox:
+        """Make a mailbox from which is taken what was taken on the day; a control lane is like any other."""
+        if normal.name == "control":
+            return Mailbox(normal, **options)
+        day = self._script.day
+        box = self._boxes[name] = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), **options)
+        return box
+
+    def link_mailboxes(self) -> None:
+        """Before the start: have each mailbox wake the worker of its subscription."""
+        for subscription in self._bus.router:
+            box = subscription.mailbox
+            if isinstance(box, PlayedMailbox):
+                box.link(
+                    subscription.wake_all,
+                    partial(self._cut, subscription),
+                    self._timeouts.get(subscription.name),
+                )
+
+    def _cut(self, subscription: Subscription, batch: Batch, is_superseded: bool) -> None:
+        """End a call from outside."""
+        consumer = self._consumers.of(subscription)
+        for worker in () if consumer is None else consumer.active_workers():
+            if worker.batch is batch:
+                if is_superseded:
+                    worker.guard.supersede()
+                else:
+                    worker.guard.cancel_call("timed out")
+
+    def subscribe(self, event_type: Any, handler: Handler, **options: Any) -> Subscription:
+        """Subscribe a handler, whose calls are ended when they were on the day."""
+        timeout_s = options.pop("timeout_s", None) if self._script.day.is_taped else None
+        subscription = super().subscribe(event_type, handler, **options)
+        if timeout_s is not None:
+            self._timeouts[subscription.name] = round(timeout_s * NS_PER_S)
+        return subscription
+
+    def dismiss(self) -> None:
+        """After the set-up: everybody stays."""
+
+    def record_is_over(self) -> None:
+        """Everything that was recorded has been handed out."""
+
+    @property
+    def astray_count(self) -> int:
+        """How many events were taken in another order than on the day."""
+        return sum(box.astray_count for box in self._boxes.values())
 
     def remember(self) -> None:
         """Before the start: put what came before the replayed stretch into the journal, as settled."""
@@ -91,12 +160,16 @@ class ReplayedBus(EventBus):
 
     def open(self, one: PastRound) -> None:
         """Open a round as it was on the day; its main program has waited for it."""
+        self._open_with(one, one.terms.roster)
+
+    def _open_with(self, one: PastRound, expected: Sequence[str]) -> None:
+        """Open a round with this roster."""
         terms = one.terms
         barrier = self._rounds.open(
             one.round_id,
-            roster=terms.roster,
-            quorum=terms.quorum_count or None,
-            critical=terms.critical,
+            roster=expected,
+            quorum=min(terms.quorum_count, len(expected)) or None,
+            critical=[name for name in terms.critical if name in expected],
             signal_timeout_s=terms.signal_timeout_ns / NS_PER_S,
             barrier_timeout_s=terms.barrier_timeout_ns / NS_PER_S,
         )
@@ -110,19 +183,23 @@ class ReplayedBus(EventBus):
         """Note who has abstained, or opened a round, otherwise than on the day."""
         for played in self._played:
             past, found = played.past, self._script.differences
-            for agent, what in _otherwise(played):
+            for agent, what in _otherwise(played, has_gap=bool(self._script.day.gap)):
+                if (agent, past.round_id) in self._script.day.cut_rounds:
+                    continue  # whether it had come so far when its time was up is not known
                 found.append(Difference(kind="abstained", agent=agent, round_id=past.round_id, said=what))
             terms, now = past.terms, played.terms
             if (frozenset(terms.roster), terms.quorum_count) != (now.roster, now.quorum_count):
                 self._script.note_round(past, "opened with other terms its round")
 
 
-def _otherwise(played: PlayedRound) -> list[tuple[str, str]]:
+def _otherwise(played: PlayedRound, *, has_gap: bool) -> list[tuple[str, str]]:
     past = played.past
     if past.released is None:
         return []
     late = {one.agent for one in past.late if one.signal_id is None}
     before = set(past.released.abstained_ns) | late
+    if has_gap:  # a late answer may not have got into the record
+        before |= played.said & set(past.released.missing)
     round_id = past.round_id
     found = [(agent, f"did not abstain in {round_id}, as it had") for agent in sorted(before - played.said)]
     return found + [
@@ -138,7 +215,7 @@ def _arguments(day: Day) -> dict[str, Any]:
     return {
         **kept,
         "max_queue_size": ROOM,
-        "seed": None if day.manifest is None else day.manifest.seed,
+        "seed": day.manifest.seed,
         "backpressure_config": BackpressureConfig(),
         "persistence_config": PersistenceConfig(
             **levels, levels=dict(persistence.get("levels", {})), record="off", socket=False

@@ -13,16 +13,20 @@ and one difference does not spread.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from openoutcry.events import event_type_of
 from openoutcry.replay.comparing import Difference, compared
 from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.taking import Pace
 from openoutcry.units import NS_PER_S
 
 PATIENCE_NS: Final = 20_000_000
 """How long in virtual time a publication may be later than it was on the day before it counts as missing: the
 clocks of a day do not all run alike."""
+STEM_DIGITS: Final = 26
+"""So many digits the ids have in common that a call derives."""
 IDLE_NS: Final = 1_000
 """So much time passes when nothing else can happen at an instant: what agents say in it is said by then."""
 
@@ -48,8 +52,11 @@ class Script:
         day: The recorded day.
         strict: Whether timestamps are compared as well.
         published: What agents have published of what is compared, by id.
+        offered: By whom, and when, what is in the record was published.
         differences: What they did otherwise, in the order in which it was found.
-        lost_ns: For how long what was missing has been waited for: so much later is all that follows.
+        pace: How far it is, for the mailboxes.
+        cut_count: How many events were published that the day had published later, or was about to.
+        astray_count: How many events were taken in another order than on the day.
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
 
@@ -59,9 +66,10 @@ class Script:
         self.day = day
         self.strict = strict
         self.published: dict[str, Any] = {}
+        self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
-        self.lost_ns = 0
-        self.aside_count = 0
+        self.pace = Pace(_now_ns, _call_at)
+        self.cut_count = self.aside_count = self.astray_count = 0
         self.is_closed = False
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
@@ -70,29 +78,35 @@ class Script:
 
     # -- what agents publish ------------------------------------------------------------------------
 
+    def is_touched(self, name: str) -> bool:  # noqa: ARG002 - for a script with a change
+        """Whether an agent need not do what it did: never, where nothing is changed."""
+        return False
+
     def knows(self, event_id: str) -> bool:
         """Whether an event is in the record."""
         return event_id in self.day.by_id
 
     def offer(
-        self, event: Any, agent: str | None, cause_id: str | None, *, votes: bool
+        self,
+        event: Any,
+        agent: str | None,
+        cause_id: str | None,
+        *,
+        votes: bool,
+        priority: bool = False,  # noqa: ARG002 - for a script that admits it as it is
+        level: str | None = None,  # noqa: ARG002 - likewise
     ) -> "asyncio.Future[bool]":
         """Take what the handler of `agent` has published (None: no handler), and return when it is admitted.
 
         What is not in the record is never admitted, and nobody waits for it.
         """
-        event_id, turn = event.event_id, asyncio.get_running_loop().create_future()
-        turn.set_result(True)
+        event_id, turn = event.event_id, _answered(answer=True)
         entry = self.day.by_id.get(event_id)
         if event_id in self.published or self.is_closed:
             return self._turns.get(event_id, turn)
         if entry is None:
-            if agent is None:
-                self.aside_count += 1
-            else:
-                self.published[event_id] = event
-                self._note("extra", agent, event, None, cause_id)
-            return turn
+            return self._take_unknown(event, agent, cause_id, turn)
+        self.offered[event_id] = (agent or _source(event), self.pace.now_ns())
         self.published[event_id] = self._judge(entry, event, agent or _source(event), cause_id, votes=votes)
         if event_id in self._handed:
             return turn
@@ -100,6 +114,45 @@ class Script:
         if self._awaited is not None and self._awaited[0] == event_id and not self._awaited[1].done():
             self._awaited[1].set_result(None)
         return turn
+
+    def _take_unknown(
+        self, event: Any, agent: str | None, cause_id: str | None, turn: "asyncio.Future[bool]"
+    ) -> "asyncio.Future[bool]":
+        """Take an event that is not in the record, and return what its publisher waits for."""
+        event_id, day = event.event_id, self.day
+        call = (agent or "", cause_id or "")
+        if event_id in day.refused:
+            return _answered(answer=False)
+        if call in day.cut:  # it had not come so far when its time was up
+            return asyncio.get_running_loop().create_future()
+        if event_id in day.beyond or call in day.unended:
+            self.cut_count += 1
+        elif agent is None:
+            self.aside_count += 1
+        else:
+            self.published[event_id] = event
+            self._note("extra", agent, event, None, cause_id)
+        return turn
+
+    def is_last_of_a_cut_call(self, agent: str, cause_id: str, event_id: str) -> bool:
+        """Whether a call that was ended from outside had not come further than this publication."""
+        stem, _, ordinal = event_id.rpartition("-")
+        if (agent, cause_id) not in self.pace.to_be_cut or len(stem) != STEM_DIGITS:
+            return False
+        return f"{stem}-{int(ordinal, 16) + 1:x}" not in self.day.by_id
+
+    def is_repeated(self, event_id: str) -> bool:
+        """Whether an event was published, and handed out: who publishes it again is told so by the bus."""
+        return event_id in self.published and event_id in self._handed and not self.is_closed
+
+    def withdraw(self, event_id: str) -> None:
+        """A publication was cancelled before its turn: if it is not the recorded one, it was not made."""
+        turn, entry = self._turns.get(event_id), self.day.by_id.get(event_id)
+        is_recorded = entry is not None and self.published.get(event_id) is entry.event
+        if turn is not None and turn.cancelled() and not is_recorded:
+            del self._turns[event_id], self.published[event_id]
+            self.offered.pop(event_id, None)
+            self.differences = [one for one in self.differences if one.event_id != event_id]
 
     def _judge(self, entry: Entry, event: Any, agent: str, cause_id: str | None, *, votes: bool) -> Any:
         """Compare an event with the recorded one; return what counts as published."""
@@ -135,7 +188,8 @@ class Script:
     def note_raised(self, agent: str, event: Any, error: BaseException) -> None:
         """A call has failed: that is a difference if it is not known to have failed on the day."""
         event_id = getattr(event, "event_id", "")
-        if self.is_closed or (agent, event_id) in self.day.failed:
+        call = (agent, event_id)
+        if self.is_closed or call in self.day.failed or call in self.day.unended:
             return
         self.differences.append(
             Difference(
@@ -159,27 +213,42 @@ class Script:
             while openings and openings[0].at_ns <= entry.at_ns:
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
-            await self._turn_of(loop, entry)
-            self._handed.add(entry.event.event_id)
-            await admit(entry)
-            turn = self._turns.pop(entry.event.event_id, None)
-            if turn is not None and not turn.done():
-                turn.set_result(True)
+            if await self._turn_of(loop, entry):
+                await self._hand_out(entry, admit)
+            if entry.level:
+                self.pace.moved(entry.position)
         for one in openings:
             await self._open(loop, one, rounds)
+
+    async def _hand_out(self, entry: Entry, admit: Admit) -> None:
+        """Admit a recorded event, and let who has published it go on."""
+        event_id = entry.event.event_id
+        self._handed.add(event_id)
+        await admit(entry)
+        turn = self._turns.pop(event_id, None)
+        if turn is not None and not turn.done():
+            turn.set_result(True)
 
     async def _open(self, loop: asyncio.AbstractEventLoop, one: PastRound, rounds: "OpensRounds") -> None:
         """Open a round that a main program had opened; see to it that an agent has opened its own."""
         await self._until(loop, one.at_ns)
-        if one.opened_by and not rounds.is_open(one):
-            await asyncio.sleep(IDLE_NS / NS_PER_S)
-        if not rounds.is_open(one):
-            if one.opened_by:
+        if not one.opened_by:
+            if not rounds.is_open(one):
+                rounds.open(one)
+            return
+        # When it was opened is told by the wall clock, which is not that of the tape.
+        due_ns = one.at_ns + self.pace.lost_ns + PATIENCE_NS
+        self.pace.call_at(due_ns, partial(self._see_to_round, one, rounds))
+
+    def _see_to_round(self, one: PastRound, rounds: "OpensRounds") -> None:
+        """Open a round that an agent should have opened by now."""
+        if not self.is_closed and not rounds.is_open(one):
+            if not self.is_touched(one.opened_by):
                 self.note_round(one, "did not open its round")
             rounds.open(one)
 
     async def _until(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
-        left_s = (at_ns + self.lost_ns) / NS_PER_S - loop.time()
+        left_s = (at_ns + self.pace.lost_ns) / NS_PER_S - loop.time()
         if left_s > 0:
             await asyncio.sleep(left_s)
 
@@ -191,22 +260,37 @@ class Script:
             )
         )
 
-    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> None:
-        """Wait until an agent has published what it published on the day; not for ever."""
+    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> bool:
+        """Wait until an agent has published what it published on the day; not for ever. Always True."""
         event = entry.event
         event_id = event.event_id
         if not entry.is_made or event_id in self.published:
-            return
+            return True
         offered: asyncio.Future[None] = loop.create_future()
         self._awaited = (event_id, offered)
         try:
             async with asyncio.timeout(PATIENCE_NS / NS_PER_S):
                 await offered
         except TimeoutError:
-            self.lost_ns += PATIENCE_NS
+            self.pace.lost_ns += PATIENCE_NS
             self._missing[event_id] = self._note("missing", _source(event), event, entry, None)
         finally:
             self._awaited = None
+        return True
+
+
+def _now_ns() -> int:
+    return round(asyncio.get_running_loop().time() * NS_PER_S)
+
+
+def _call_at(at_ns: int, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_at(at_ns / NS_PER_S, call)
+
+
+def _answered(*, answer: bool) -> "asyncio.Future[bool]":
+    turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    turn.set_result(answer)
+    return turn
 
 
 def _source(event: Any) -> str:
