@@ -1,7 +1,8 @@
 """Following an event back to its causes, and on to what came of it."""
 
 from collections import deque
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -12,8 +13,9 @@ from openoutcry.journals.lineage.finding import Finder, Found, is_before
 from openoutcry.journals.lineage.gaps import Gaps
 from openoutcry.journals.lineage.holdings import Sum, changed, since_flat, upto
 from openoutcry.journals.lineage.keys import CAUSE, REFERENCE, ROUND
+from openoutcry.journals.lineage.orders import fate_of, newest_order, sum_of_fills
 from openoutcry.journals.lineage.titles import summary_of, title_of
-from openoutcry.journals.lineage.words import number, said_by, short, word
+from openoutcry.journals.lineage.words import number, said_by, short, text_in
 
 STEPS_MOST: Final = 200
 """So many steps a chain has at most, and what came of something."""
@@ -55,17 +57,23 @@ class Tracer:
         aside = [found for name, found in self._aside.items() if name not in names][:ASIDE_MOST]
         steps = self._steps(chain, decided)
         sums = upto(self._finder, target) if target.event_type == "fill" else []
-        summary = f"{summary_of(chain, decided, rounds, steps)} {changed(sums)}".strip()
+        said = summary_of(chain, decided, rounds, steps, is_whole=not self._gaps.told())
+        parts = [said, self._became(target), changed(sums)]
         return Explanation(
             ref=self._ref,
             title=title_of(target),
-            summary=summary,
+            summary=" ".join(filter(None, parts)),
             chain=steps,
             rounds=tuple(rounds),
             aside=self._steps(aside, decided),
             held=self.held_of(since_flat(sums)) if sums and sums[-1].realised is not None else (),
             unknown=self._gaps.told(),
         )
+
+    def _became(self, target: Found) -> str:
+        """Say what became of what is explained."""
+        tell = sum_of_fills if target.event_type == "fill" else fate_of
+        return tell(self._finder, target)
 
     def _chain(self, target: Found) -> list[Found]:
         """Return what led to an event, oldest first."""
@@ -135,11 +143,11 @@ class Tracer:
         return first
 
     def _first_with(self, name: str, field: str, found: Found) -> Found | None:
-        """Return the order of a name; for a field that was named by whoever asks, the first event with it."""
+        """Return the last order of a name; the first event with it, if whoever asks has named the field."""
         if found.event_type == "order" and field in ("order_id", "client_order_id"):
             return None
         some = self._finder.of(REFERENCE, name, _COPIES)
-        order = next((one for one in some if one.event_type == "order"), None)
+        order = newest_order([one for one in some if is_before(one, found)])
         if order is not None:
             return order
         return some[0] if some and field in self._finder.named else None
@@ -239,7 +247,7 @@ class Tracer:
                 quantity=one.added,
                 price=number(one.fill.fields, "fill_price"),
                 held=one.held,
-                order_id=word(one.fill.fields, "order_id"),
+                order_id=text_in(one.fill.fields, "order_id"),
             )
             for step, one in zip(steps, sums, strict=True)
         )
@@ -252,6 +260,7 @@ class Tracer:
         began = before = chain[0].at_ns
         total = chain[-1].at_ns - began
         steps = []
+        asked: Mapping[str, Any] | None = None if decided is None else decided.fields
         for found in chain:
             entry, head = found.entry, found.head
             hop = found.at_ns - before
@@ -269,11 +278,12 @@ class Tracer:
                     wall_ns=found.at_ns,
                     after_ns=found.at_ns - began,
                     hop_ns=hop,
-                    is_slowest=len(chain) > 2 and hop >= 1_000_000 and 2 * hop >= total,
-                    said=said_by(found.fields, None if decided is None else decided.fields),
+                    is_slowest=len(chain) > 2 and hop >= 1_000_000 and 2 * hop > total,
+                    said=said_by(found.fields, asked),
                     remark=self._remarks.get(found.event_id, ""),
                 )
             )
+            asked = _asked_after(found, asked)
         return tuple(steps)
 
 
@@ -286,6 +296,14 @@ def _rests_on_votes(found: Found) -> bool:
     """Return True for a decision, and what a main program made of the outcome of a round."""
     of_round = bool(found.head.round_id) and not found.head.causation_id and found.event_type not in _INPUTS
     return decides(found) or of_round
+
+
+def _asked_after(found: Found, asked: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return what the next verdict is about: what a decision asks for, or what a verdict has left of it."""
+    if found.event_type == "decision":
+        return found.fields
+    left = number(found.fields, "adjusted_quantity") if found.event_type == "validated_decision" else None
+    return asked if left is None else {"quantity": left}
 
 
 def _is_told(case: RoundCase, chain: list[Found]) -> bool:
