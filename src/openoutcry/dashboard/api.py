@@ -14,6 +14,7 @@ from starlette.types import ASGIApp
 from openoutcry.dashboard.access import SESSION_S, Access, Session
 from openoutcry.dashboard.acts import Acts
 from openoutcry.dashboard.events import Wanted, event_at, search, tail
+from openoutcry.dashboard.explaining import Explainer
 from openoutcry.dashboard.gate import body_of, must_be_in, set_cookie
 from openoutcry.dashboard.hub import Hub, Stream, plain
 from openoutcry.dashboard.journal_file import Deadline, JournalFile
@@ -21,6 +22,7 @@ from openoutcry.dashboard.overview import Overview, Verification
 from openoutcry.dashboard.refusals import Parameters, Refused, json_response
 from openoutcry.dashboard.rounds import WantedRounds, recorded, recorded_round, remembered
 from openoutcry.dashboard.series import Series, summary
+from openoutcry.dashboard.why import came_of, why
 from openoutcry.journals import JournalReader
 from openoutcry.observers.prometheus import Exposition
 from openoutcry.ports import CursorState
@@ -32,6 +34,8 @@ SCREENS: Final = (
     "/rounds",
     "/rounds/{id:path}",
     "/events",
+    "/why",
+    "/why/{ref:path}",
     "/dead",
     "/journal",
     "/desks",
@@ -90,6 +94,7 @@ class Api:
         static: Path,
         path: Path,
         file: JournalFile | None,
+        explainer: Explainer | None,
         metrics_token: bytes | None,
         metrics_are_open: bool,
     ) -> None:
@@ -102,6 +107,7 @@ class Api:
         self._overview = overview
         self._path = path
         self._file = file
+        self._explainer = explainer
         self._verification = None if file is None else Verification(file)
         self._exposition = Exposition(hub.watcher)
         self._metrics_token = metrics_token
@@ -123,6 +129,7 @@ class Api:
             "/api/event": self._event,
             "/api/rounds": self._rounds,
             "/api/round": self._round,
+            "/api/why": self._why,
             "/api/dead": self._dead,
             "/api/journal": self._journal,
             "/metrics": self._metrics,
@@ -256,6 +263,16 @@ class Api:
             raise Refused(400, "id is missing: give that of a round")
         before = asked.maybe_number("before", least=1)
         return json_response(await recorded_round(self._journal_file(), round_id, before))
+
+    async def _why(self, request: Request) -> Response:
+        asked = Parameters(request.query_params)
+        ref = asked.text("ref")
+        if ref is None:
+            raise Refused(400, "ref is missing: give an order, a round, an event or a symbol")
+        self._journal_file()
+        assert self._explainer is not None, "what has a journal has an explainer"
+        answer = came_of if asked.text("forward") == "1" else why
+        return json_response(await answer(self._explainer, ref))
 
     async def _dead(self, request: Request) -> Response:
         subscription = Parameters(request.query_params).text("subscription")

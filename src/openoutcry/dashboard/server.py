@@ -14,6 +14,7 @@ from openoutcry.dashboard.access import Access, Person
 from openoutcry.dashboard.acts import Acts
 from openoutcry.dashboard.api import Api, Tail
 from openoutcry.dashboard.connections import PageServer
+from openoutcry.dashboard.explaining import Explainer
 from openoutcry.dashboard.gate import Gate
 from openoutcry.dashboard.hub import Hub
 from openoutcry.dashboard.journal_file import JournalFile
@@ -70,6 +71,7 @@ class Page:
         self._file = None if path.is_socket() else JournalFile(path, key, clock)
         if self._file is not None:
             self._file.check()
+        self._explainer = None if self._file is None else Explainer(path, key)
         self._watcher = Watcher(path)
         self._hub = Hub(self._watcher, clock, None if self._file is None else Tail(self._file))
         self._series = Series(self._watcher, clock)
@@ -84,6 +86,7 @@ class Page:
             static=static,
             path=path,
             file=self._file,
+            explainer=self._explainer,
             metrics_token=metrics_token,
             metrics_are_open=host in LOOPBACK,
         )
@@ -96,6 +99,8 @@ class Page:
         async with AsyncExitStack() as living:
             if self._file is not None:
                 living.callback(self._file.close)
+            if self._explainer is not None:
+                living.callback(self._explainer.close)
             await living.enter_async_context(self._watcher)
             for work in (self._hub.run(), self._series.run()):
                 task = asyncio.create_task(work)

@@ -18,6 +18,8 @@ SCREENS = {
     f"/rounds/{quote(HOSTILE_ROUND, safe='')}": "When each agent answered",
     "/events": "Events",
     "/events?type=risk_alert": "Events",
+    "/why": "Why",
+    f"/why/{quote(HOSTILE_ROUND, safe='')}": "What led to it",
     "/dead": "Dead letters by subscription and error",
     "/dead?subscription=booker": "Dead letters by subscription and error",
     "/journal": "Cursors",

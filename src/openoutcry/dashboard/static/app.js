@@ -8,6 +8,7 @@ const SCREENS = [
   { name: "Floor", at: "/", match: /^\/$|^\/s\//, file: "floor" },
   { name: "Rounds", at: "/rounds", match: /^\/rounds/, file: "rounds" },
   { name: "Events", at: "/events", match: /^\/events/, file: "events" },
+  { name: "Why", at: "/why", match: /^\/why/, file: "why" },
   { name: "Dead letters", at: "/dead", match: /^\/dead/, file: "dead" },
   { name: "Journal", at: "/journal", match: /^\/journal/, file: "journal" },
   { name: "Desks", at: "/desks", match: /^\/desks/, file: "desks", when: () => store.pulse?.link },

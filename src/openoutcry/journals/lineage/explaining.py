@@ -8,14 +8,14 @@ import msgspec
 
 from openoutcry.events import RECORDS
 from openoutcry.journals.lineage.casework import case_of, loudness
-from openoutcry.journals.lineage.explanation import Explanation, HeldFill, RoundCase, Step
+from openoutcry.journals.lineage.explanation import Explanation, HeldFill, RoundCase, Step, VoteCount
 from openoutcry.journals.lineage.finding import Finder, Found, is_before
 from openoutcry.journals.lineage.gaps import Gaps
 from openoutcry.journals.lineage.holdings import Sum, changed, since_flat, upto
 from openoutcry.journals.lineage.keys import CAUSE, REFERENCE, ROUND
 from openoutcry.journals.lineage.orders import fate_of, newest_order, sum_of_fills
 from openoutcry.journals.lineage.titles import summary_of, title_of
-from openoutcry.journals.lineage.words import number, said_by, short, text_in
+from openoutcry.journals.lineage.words import number, said_by, short, side_of, text_in
 
 STEPS_MOST: Final = 200
 """So many steps a chain has at most, and what came of something."""
@@ -88,20 +88,22 @@ class Tracer:
         return chain[::-1]
 
     def _cause(self, found: Found) -> Found | None:
-        """Return what an event was published because of: what it names, or the loudest of its votes."""
+        """Return what an event was published because of: a decision of its loudest vote, others as named."""
         named = self._named_cause(found)
-        if _rests_on_votes(found) and (named is None or named.event_type != "signal"):
+        if decides(found) and (named is None or named.event_type != "signal"):
             loudest = self._loudest(found)
             if loudest is not None:
                 if named is not None:
                     self._aside[named.event_id] = named
                 return loudest
-        if named is not None:
-            return named
-        referred = self._referred(found)
-        if referred is None and not found.head.causation_id:
-            self._gaps.no_name(found)
-        return referred
+        cause = named or self._referred(found)
+        if cause is None and not found.head.causation_id:
+            # a main program made it of the outcome
+            if found.head.round_id and found.event_type not in _INPUTS:
+                cause = self._loudest(found)
+            if cause is None:
+                self._gaps.no_name(found)
+        return cause
 
     def _named_cause(self, found: Found) -> Found | None:
         cause_id = found.head.causation_id
@@ -124,8 +126,9 @@ class Tracer:
         signals = [
             signal for name in names[:_CHILDREN_MOST] if (signal := self._finder.event(name)) is not None
         ]
-        wanted = {"buy": 1, "sell": -1}.get(str(found.fields.get("action")), 0)
-        return max(signals, key=lambda signal: _weight(signal, wanted), default=None)
+        wanted = {"buy": 1, "sell": -1}.get(side_of(found.fields), 0)
+        liked = [signal for signal in signals if _weight(signal) * wanted > 0]
+        return max(liked or signals, key=lambda signal: abs(_weight(signal)), default=None)
 
     def _referred(self, found: Found) -> Found | None:
         """Return an event that this one refers to: by its id, or as the order of that name."""
@@ -175,12 +178,10 @@ class Tracer:
 
     def _remark_votes(self, chain: list[Found], case: RoundCase) -> None:
         by_id = {vote.signal_id: vote for vote in case.votes}
-        loudest = max(map(loudness, case.votes), default=0.0)
         for found in chain:
             vote = by_id.get(found.event_id)
             if vote is not None and len(case.votes) > 1:
-                which = "the loudest" if loudness(vote) == loudest else "one"
-                self._remarks[found.event_id] = f"{which} of {len(case.votes)} votes"
+                self._remarks[found.event_id] = _rank_of(vote, case.votes)
 
     # -- what came of it ----------------------------------------------------------------------------
 
@@ -292,10 +293,14 @@ def decides(found: Found) -> bool:
     return found.event_type == "decision" or bool(found.bases())
 
 
-def _rests_on_votes(found: Found) -> bool:
-    """Return True for a decision, and what a main program made of the outcome of a round."""
-    of_round = bool(found.head.round_id) and not found.head.causation_id and found.event_type not in _INPUTS
-    return decides(found) or of_round
+def _rank_of(vote: VoteCount, votes: tuple[VoteCount, ...]) -> str:
+    """Return how loud a vote was among others: of all of them, or of those on its side."""
+    own = [one for one in votes if one.side == vote.side]
+    for some, words in ((votes, "votes"), (own, f"votes {vote.side} it")):
+        if loudness(vote) == max(map(loudness, some)):
+            is_known = some is votes or vote.side in ("for", "against")
+            return f"the loudest of {len(some)} {words}" if is_known else f"one of {len(votes)} votes"
+    return f"one of {len(votes)} votes"
 
 
 def _asked_after(found: Found, asked: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
@@ -313,8 +318,6 @@ def _is_told(case: RoundCase, chain: list[Found]) -> bool:
     return chain[-1].event_type in RECORDS or not ids.isdisjoint(given)
 
 
-def _weight(signal: Found, wanted: int) -> float:
-    strength, confidence = signal.fields.get("strength"), signal.fields.get("confidence")
-    loud = strength if isinstance(strength, int | float) else 0.0
-    sure = confidence if isinstance(confidence, int | float) and confidence else 1.0
-    return loud * sure * wanted if wanted else abs(loud * sure)
+def _weight(signal: Found) -> float:
+    strength, confidence = number(signal.fields, "strength"), number(signal.fields, "confidence")
+    return (strength or 0.0) * (confidence or 1.0)

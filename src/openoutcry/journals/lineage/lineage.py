@@ -121,10 +121,10 @@ class Lineage:
         """Return why something happened; with `forward` also what came of it.
 
         Args:
-            ref: The id of an event, an order, client order, execution, decision or round; `#` and a position
-                of the journal; or a symbol, or `position:` and a symbol, for what is held of it. What is an
-                event's id is taken for that, and so on in this order. Of an order that was filled the last
-                fill is explained.
+            ref: `#` and a position of the journal; the id of an event, an order, client order, execution,
+                decision or round; or a symbol, or `position:` and a symbol, for what is held of it. What is
+                a position is taken for that, and so on in this order. Of an order that was filled the last
+                fill is explained, and of several orders of one name the last.
             forward: Whether to follow what came of it as well.
             tell: Hears of the progress where the index has to be made first.
 
@@ -145,7 +145,7 @@ class Lineage:
             raise self._unknown(ref)
         target, first, ordinal = found
         explained = tracer.explain(target, ordinal)
-        if target.event_id != ref and (more := namesakes(self._finder, ref)):
+        if target.event_id != ref and (more := namesakes(self._finder, ref, target)):
             explained = msgspec.structs.replace(explained, summary=f"{more} {explained.summary}".strip())
         if not forward:
             return explained
@@ -181,9 +181,8 @@ class Lineage:
     def _resolved(self, ref: str) -> tuple[Found, Found, int | None] | None:
         """Return the event to explain, the one to follow on from, and which use of its round is meant."""
         place = _PLACE.fullmatch(ref)
-        if place is not None:
-            found = self._finder.at(int(place[1]))
-            return None if found is None else self._as_round(found)
+        if place is not None and (found := self._finder.at(int(place[1]))) is not None:
+            return self._as_round(found)
         event = self._finder.event(ref)
         if event is not None:
             return self._as_round(event)

@@ -22,9 +22,11 @@ def newest_order(some: list[Found]) -> Found | None:
     return next((one for one in reversed(some) if one.event_type == "order"), None)
 
 
-def namesakes(finder: Finder, ref: str) -> str:
-    """Say that several orders go by one name, if they do; the newest is explained."""
+def namesakes(finder: Finder, ref: str, target: Found) -> str:
+    """Say that several orders go by a name that was asked for, or one does by what is a position as well."""
     orders = [one for one in finder.of(REFERENCE, ref, COPIES_MOST) if one.event_type == "order"]
+    if orders and ref == f"#{target.entry.position}" and target.event_id not in {o.event_id for o in orders}:
+        return f"This is position {ref}; an order of that name is at #{orders[-1].entry.position}."
     if len(orders) < 2:
         return ""
     named = [f"{word(one.fields, 'order_id')} (#{one.entry.position})" for one in orders[-_NAMED_MOST:]]

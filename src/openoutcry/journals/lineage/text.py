@@ -24,6 +24,12 @@ _FILLS_MOST: Final = 20
 _FIGURES: Final = 4
 """So many columns of the fills are times and figures, which stand to the right."""
 _INDENT: Final = "  "
+_ABSENCES: Final = {
+    "abstained": "Abstained",
+    "late": "Late, so not counted",
+    "missing": "Missing",
+    "stood in": "Missing, and an earlier signal stood in",
+}
 _NAMES: Final = {"for": "For{}", "against": "Against{}", "flat": "Neither", "": "Not known what they said"}
 
 
@@ -163,23 +169,11 @@ def _round(case: "RoundCase", chain: "tuple[Step, ...]") -> Iterator[str]:
     said = f"Round {printable(found.round_id)}{desk}: {found.status}{took}, "
     said += f"{answered} of {len(found.cells)} answered ({found.quorum_count} needed){valid}."
     yield from _wrapped(said, "", _INDENT)
-    for side in ("for", "against", "long", "short", "flat", ""):
-        votes = [vote for vote in case.votes if vote.side == side]
-        if votes:
-            name = _NAMES.get(side, side.capitalize()).format(
-                {"buy": " buying", "sell": " selling"}.get(case.action, "")
-            )
-            yield from _wrapped(f"{name} ({len(votes)}): {_named_votes(votes)}.", _INDENT, _INDENT * 2)
-    for how, words in (
-        ("abstained", "Abstained"),
-        ("late", "Late, so not counted"),
-        ("missing", "Missing"),
-        ("stood in", "Missing, and an earlier signal stood in"),
-    ):
-        cells = [cell for cell in found.cells if cell.how == how]
-        named = listed(_absent(cell, found.took_ns) for cell in cells[:_VOTES_MOST])
-        if cells:
-            yield from _wrapped(f"{words} ({len(cells)}): {named}.", _INDENT, _INDENT * 2)
+    for name, votes in sides_of(case):
+        yield from _wrapped(f"{name} ({len(votes)}): {_named_votes(votes)}.", _INDENT, _INDENT * 2)
+    for words, cells in absences_of(case):
+        named = listed(absence(cell, found.took_ns) for cell in cells[:_VOTES_MOST])
+        yield from _wrapped(f"{words} ({len(cells)}): {named}.", _INDENT, _INDENT * 2)
     if not any(cell.how in ("missing", "late", "stood in") for cell in found.cells):
         yield f"{_INDENT}Nobody was missing or late, and nobody stood in."
     elif not any(cell.stood_in for cell in found.cells):
@@ -195,20 +189,39 @@ def _took(took_ns: int, case: "RoundCase", chain: "tuple[Step, ...]") -> str:
     return f" at {at}, {elapsed(took_ns)} after it was opened"
 
 
+def sides_of(case: "RoundCase") -> Iterator[tuple[str, "list[VoteCount]"]]:
+    """Yield the sides of a round, each with a name and its votes."""
+    verb = {"buy": " buying", "sell": " selling"}.get(case.action, "")
+    for side in ("for", "against", "long", "short", "flat", ""):
+        votes = [vote for vote in case.votes if vote.side == side]
+        if votes:
+            yield _NAMES.get(side, side.capitalize()).format(verb), votes
+
+
+def absences_of(case: "RoundCase") -> Iterator[tuple[str, list[RoundCell]]]:
+    """Yield who did not vote in a round, by how that came."""
+    for how, words in _ABSENCES.items():
+        cells = [cell for cell in case.round.cells if cell.how == how]
+        if cells:
+            yield words, cells
+
+
 def _named_votes(votes: "list[VoteCount]") -> str:
-    named = [f"{printable(vote.agent)}{_strength(vote)}" for vote in votes[:_VOTES_MOST]]
+    named = [f"{vote_of(vote)}" for vote in votes[:_VOTES_MOST]]
     more = len(votes) - _VOTES_MOST
     return ", ".join([*named, *([f"{more} more"] if more > 0 else [])])
 
 
-def _strength(vote: "VoteCount") -> str:
+def vote_of(vote: "VoteCount") -> str:
+    """Return an agent and how strong its vote was, safe to show."""
     if not vote.strength:
-        return ""
+        return printable(vote.agent)
     sure = "" if not vote.confidence else f", {vote.confidence:.0%} sure"
-    return f" ({vote.strength:+.2f}{sure})"
+    return f"{printable(vote.agent)} ({vote.strength:+.2f}{sure})"
 
 
-def _absent(cell: RoundCell, took_ns: int | None) -> str:
+def absence(cell: RoundCell, took_ns: int | None) -> str:
+    """Return an agent that did not vote and what is known of it, safe to show."""
     name = printable(cell.agent)
     details = ["critical"] if cell.is_critical else []
     if cell.how == "abstained" and cell.reason:
@@ -219,7 +232,8 @@ def _absent(cell: RoundCell, took_ns: int | None) -> str:
         beat = cell.heartbeat_ns
         details.append("silent" if beat is None else f"alive {elapsed(took_ns - beat)} before")
     details += [
-        f"its signal of round {printable(one.round_id)}, {rounded(one.age_ns)} old" for one in cell.stood_in
+        f"its signal of round {printable(one.round_id)}, {rounded(one.age_ns)} old, stood in"
+        for one in cell.stood_in
     ]
     return f"{name} ({'; '.join(details)})" if details else name
 

@@ -22,6 +22,7 @@ from openoutcry.journals.lineage.words import (
     word,
 )
 from openoutcry.journals.round_words import NAMED_MOST
+from openoutcry.journals.rounds import RoundCell
 from openoutcry.journals.showing import time_of
 from openoutcry.units import NS_PER_S
 
@@ -179,6 +180,9 @@ def _decided(decided: Found, case: RoundCase | None) -> str:
         )
         if any(vote.side == side for vote in votes)
     ]
+    if len(votes) == 1 and votes[0].side in ("for", "against"):
+        only = f"{short(votes[0].agent)} ({vote_words(votes[0])})"
+        return f"{said}. The only vote, {votes[0].side} it, was {only}."
     said += f". Of {counted(len(votes), 'vote')}, {listed(counts)}."
     for side in ("for", "against"):
         loudest = max((vote for vote in votes if vote.side == side), key=loudness, default=None)
@@ -195,20 +199,24 @@ def vote_words(vote: VoteCount) -> str:
 
 def _answers(case: RoundCase) -> list[str]:
     """Say who was missing, late, or stood in."""
-    said = []
-    for how, words in (
-        ("missing", "did not answer."),
-        ("late", "answered too late."),
-        ("stood in", "did not answer; earlier signals were shown in their place."),
-    ):
-        names = [short(cell.agent) for cell in case.round.cells if cell.how == how]
-        if names:
-            more = len(names) - NAMED_MOST
-            named = [*names[:NAMED_MOST], *([f"{more} more"] if more > 0 else [])]
-            said.append(f"{listed(named)} {words}")
+    cells = case.round.cells
+    missing = [cell for cell in cells if cell.how in ("missing", "stood in")]
+    late = [cell for cell in cells if cell.how == "late"]
+    stood_in = [cell for cell in cells if cell.stood_in]
+    said = [f"{_some(missing)} did not answer."] if missing else []
+    said += [f"{_some(late)} answered too late."] if late else []
+    if stood_in:
+        what, place = ("An earlier signal", "its") if len(stood_in) == 1 else ("Earlier signals", "their")
+        said.append(f"{what} of {_some(stood_in)} stood in, shown in {place} place.")
     if case.round.valid is False:
         said.append("The outcome of the round was not valid: no decision was to rest on it.")
     return said
+
+
+def _some(cells: list[RoundCell]) -> str:
+    more = len(cells) - NAMED_MOST
+    named = [short(cell.agent) for cell in cells[:NAMED_MOST]]
+    return listed([*named, *([f"{more} more"] if more > 0 else [])])
 
 
 def _ruling(found: Found, asked: float | None) -> str:

@@ -144,7 +144,7 @@ function Opened({ id, at }) {
       ${round.symbol && html`<${Fact} term="symbol"><${Text}>${round.symbol}<//><//>`}<${Fact} term="quorum">${count(round.quorum)} of ${count(Object.keys(round.cells || {}).length)}<//>
       <${Fact} term="signal time-out">${span(round.signal_timeout_ns)}<//><${Fact} term="barrier time-out">${span(round.barrier_timeout_ns)}<//>${round.reason && html`<${Fact} term="released because"><${Text}>${round.reason}<//><//>`}</dl>
     <h2>Arrivals</h2><${Timeline} round=${round} /><h2>In words</h2><pre><${Text}>${round.explain}<//></pre>
-    <div class="head"><a href=${to("/events", { round: round.id })}>Its events</a></div>`}</article>`;
+    <div class="head"><a href=${to("/events", { round: round.id })}>Its events</a> <a href=${"/why/" + encodeURIComponent("round:" + round.id + (round.ordinal > 1 ? ":" + round.ordinal : ""))}>What was decided, and why</a></div>`}</article>`;
 }
 
 export default function Rounds({ query, args }) {
