@@ -52,8 +52,10 @@ class PersistenceConfig:
         sync: How to wait for the disk: `inline` on the loop, in a `thread`, or `auto`: inline while the disk
             answers within 2 ms.
         socket: Whether a running bus listens on a local socket beside the file, for the command line.
-        record: What the bus records of itself in the journal: `rounds`, how each round was opened and
-            released and who was late, and each start with its settings; `off`, neither.
+        record: What the bus records in the journal beside events: `rounds`, how each round was opened and
+            released and who was late, each start with its settings, and answers from outside; `replay`, also
+            events at `memory` (market data) and the tape: all that it takes to run the day again; `off`,
+            nothing of it.
 
     """
 
@@ -71,7 +73,7 @@ class PersistenceConfig:
     retain_bytes: int | None = None
     sync: Literal["auto", "inline", "thread"] = "auto"
     socket: bool = True
-    record: Literal["off", "rounds"] = "rounds"
+    record: Literal["off", "rounds", "replay"] = "rounds"
 
     @property
     def is_replicated(self) -> bool:
@@ -85,7 +87,7 @@ class PersistenceConfig:
             raise ConfigError("key must be 16 to 64 bytes; secrets.token_bytes(32) makes one")
         check_word("engine", self.engine, ("auto", "sqlite3", "apsw"))
         check_word("sync", self.sync, ("auto", "inline", "thread"))
-        check_word("record", self.record, ("off", "rounds"))
+        check_word("record", self.record, ("off", "rounds", "replay"))
         check_word("level", self.level, LEVELS)
         check_word("high_priority_level", self.high_priority_level, LEVELS)
         if not isinstance(self.levels, Mapping):

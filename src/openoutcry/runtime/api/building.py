@@ -62,7 +62,16 @@ def _state_of(
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
     checks_all = config.check_events == "always"
     return BusState(
-        config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all, chance
+        config.max_queue_size,
+        pressure,
+        clock,
+        history,
+        seen,
+        ownership,
+        rounds,
+        checks_all,
+        chance,
+        is_taped=config.persistence is not None and config.persistence.record == "replay",
     )
 
 
