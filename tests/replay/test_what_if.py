@@ -143,6 +143,13 @@ def test_a_change_makes_sense(day: Path) -> None:
         replay(day, delay={"rsi-14": -1})
 
 
+@pytest.mark.parametrize("how", ["without", "silence", "delay_s", "replace"])
+def test_whom_the_app_does_not_have_cannot_be_changed(day: Path, control: Control, how: str) -> None:
+    given: Any = {"delay_s": {"rsi-41": 1.0}, "replace": {"rsi-41": "x:y"}}.get(how, ["rsi-41"])
+    with pytest.raises(ConfigError, match=r"no agent 'rsi-41' to change; it has .*rsi-14"):
+        what_if(day, control, **{how: given})
+
+
 def test_where_the_control_differs_no_effects_are_shown(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

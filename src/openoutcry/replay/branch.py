@@ -143,7 +143,7 @@ class Branch(Script):
         def come() -> None:
             if is_same and event_id not in self.passed and event_id not in self._handed:
                 self._ready.add(event_id)
-                if self._awaited is not None and self._awaited[0] == event_id:
+                if self._awaited is not None and self._awaited[0] == event_id and not self._awaited[1].done():
                     self._awaited[1].set_result(None)
                 return
             task = loop.create_task(self._admit(event, votes, priority, level), context=Context())

@@ -2,11 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
-from typing import Any
+from typing import Any, Final
 
 from openoutcry.core.barrier import Recall, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import Terms
+from openoutcry.core.wording import some_of
+from openoutcry.errors import ConfigError
+from openoutcry.printable import printable
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.branch import Branch, BranchRound
 from openoutcry.replay.bus import ReplayedBus
@@ -19,6 +22,8 @@ from openoutcry.runtime.delivery.causation import Cause, current
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
+
+_NAMED_MOST: Final = 40
 
 
 class BranchAnswers(PlayedAnswers):
@@ -43,6 +48,7 @@ class ChangedBus(ReplayedBus):
         self._branch = branch
         self._rounds_played: list[BranchRound] = []
         self._opened_for: set[str] = set()
+        self._agents: set[str] = set()
         super().__init__(branch)
         self._outside = Outside(self._bus, BranchAnswers(branch, self._abstain_unknown))
         branch.bus = self
@@ -93,6 +99,7 @@ class ChangedBus(ReplayedBus):
 
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from an agent, if it is hired."""
+        self._agents.add(agent_name)
         if not is_of(agent_name, self._branch.change.without):
             super().register_signal_agent(agent_name, critical)
 
@@ -129,8 +136,16 @@ class ChangedBus(ReplayedBus):
     # -- who is there -------------------------------------------------------------------------------
 
     def dismiss(self) -> None:
-        """After the set-up: end the subscriptions of those who are not hired, or are replaced."""
+        """After the set-up: end the subscriptions of those who are not hired, or are replaced.
+
+        Raises `ConfigError` where the app has no agent of a name that is to be changed.
+        """
         change = self._branch.change
+        known = sorted(self._agents.union(one.name for one in self._bus.router))
+        for name in change.names:
+            if not any(is_of(one, (name,)) for one in known):
+                there = some_of(known, _NAMED_MOST)
+                raise ConfigError(f"the app has no agent {printable(name)!r} to change; it has {there}")
         gone = (*change.without, *change.replace)
         for subscription in [one for one in self._bus.router if is_of(one.name, gone)]:
             self._consumers.end(subscription)
