@@ -175,4 +175,4 @@ async def test_what_was_deleted_meanwhile_is_not_read_ahead(tmp_path, monkeypatc
         had = 2 * PAGE
         assert there.ids == IDS[:had] + IDS[had - len(there.ids) :]
         assert len(there.ids) < COUNT
-        assert street.linking.joined.lost
+        assert street.linking.standing().word == "lost"
