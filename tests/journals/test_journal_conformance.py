@@ -48,10 +48,12 @@ def test_an_entry_comes_back_as_it_was_written(journal: Journal) -> None:
     written = [
         entry(lane="control", level=Level.DISK, wall_ns=NOON_NS + 5),
         entry("own", lane="high", wall_ns=NOON_NS - 7, header=header),
-        entry(level=Level.MEMORY),
+        entry(level=Level.PROCESS),
     ]
+    beside = [entry(level=Level.MEMORY, lane="high"), entry(level=Level.MEMORY, wall_ns=NOON_NS + 1)]
     journal.write(written)
-    for before, after in zip(written, journal.read(0, 10), strict=True):
+    journal.write(beside)
+    for before, after in zip(written + beside, journal.read(0, 10), strict=True):
         assert (after.payload, after.lane, after.level, after.wall_ns, after.header) == (
             before.payload,
             before.lane,
@@ -59,6 +61,28 @@ def test_an_entry_comes_back_as_it_was_written(journal: Journal) -> None:
             before.wall_ns,
             before.header,
         )
+
+
+def test_what_stands_beside_has_a_position_and_its_id_stays_unknown(journal: Journal) -> None:
+    tick = entry("tick", level=Level.MEMORY)
+    assert list(journal.write([tick, entry(level=Level.MEMORY)]).positions) == [1, 2]
+    again = journal.write([tick])
+    assert (list(again.positions), again.duplicates, again.wants_sync) == ([3], (), False)
+    assert journal.find("tick") is None
+    raised = journal.write([entry("tick", level=Level.DISK), entry("other")])
+    assert (list(raised.positions), raised.duplicates, raised.wants_sync) == ([4, 5], (), True)
+    assert (journal.find("tick"), journal.find("other")) == (4, 5)
+    (found,) = journal.write([entry("tick")]).duplicates
+    assert found.position == 4
+    assert [stored.is_beside for stored in journal.read(0, 10)] == [True, True, True, False, False]
+    assert [stored.position for stored in journal.read_urgent(0, 10)] == []
+
+
+def test_what_stands_beside_is_written_apart_from_the_rest(journal: Journal) -> None:
+    for both in ([Level.MEMORY, Level.DISK], [Level.PROCESS, Level.MEMORY]):
+        with pytest.raises(InvalidEvent, match="in calls of their own"):
+            journal.write([entry(level=level) for level in both])
+    assert journal.head == 0
 
 
 def test_an_event_of_a_known_class_makes_the_round_trip(journal: Journal) -> None:

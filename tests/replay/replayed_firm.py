@@ -140,11 +140,13 @@ class Firm:
         await trade(bus)
 
 
-def record(path: Path, firm: Callable[[], Any] = Firm, **settings: Any) -> None:
+def record(path: Path, firm: Callable[[], Any] = Firm, *, how: Any = "replay", **settings: Any) -> None:
     """Have a firm trade on a journal, in real time."""
+    if how == "rounds":
+        settings["levels"] = {"market_data": "process"}
 
     async def run() -> None:
-        persistence = PersistenceConfig(path=path, levels={"market_data": "process"}, **settings)
+        persistence = PersistenceConfig(path=path, record=how, **settings)
         async with EventBus(persistence_config=persistence) as bus:
             app = firm()
             app.setup(bus)

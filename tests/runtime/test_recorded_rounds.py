@@ -195,9 +195,9 @@ async def test_nothing_is_recorded_where_that_is_off_but_what_operators_do(disk:
         assert [type(one) for one in written(disk.journal)[1:]] == [OperatorAction]
 
 
-def test_what_is_recorded_is_one_of_two_words():
-    with pytest.raises(ConfigError, match="record is 'replay'; it must be one of off, rounds"):
-        PersistenceConfig(record="replay")  # type: ignore[arg-type]
+def test_what_is_recorded_is_one_of_three_words():
+    with pytest.raises(ConfigError, match="record is 'all'; it must be one of off, rounds, replay"):
+        PersistenceConfig(record="all")  # type: ignore[arg-type]
 
 
 # -- an id that is used again ------------------------------------------------------------------------

@@ -12,15 +12,17 @@ from openoutcry.cli.console import print_lines, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly
 from openoutcry.cli.journal.options import read_key
-from openoutcry.cli.mistakes import FAILED
+from openoutcry.cli.mistakes import FAILED, Mistake
 from openoutcry.core.wording import counted
 from openoutcry.errors import RecordTooThin
 from openoutcry.journals.showing import json_line, time_of
 
 if TYPE_CHECKING:
-    from openoutcry.replay import Replayed
+    from openoutcry.replay import Effects, Replayed
 
 TOO_THIN: Final = 4
+_UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
+_CHANGES_MOST: Final = 20
 _HEX: Final = 12
 """So many digits of a hash are shown; JSON has all of them."""
 
@@ -35,6 +37,20 @@ _HEX: Final = 12
 @click.option("--from", "from_ns", type=options.INSTANT, metavar="TIME", help="Begin at this time (UTC).")
 @click.option("--to", "to_ns", type=options.INSTANT, metavar="TIME", help="End before this time.")
 @click.option("--strict", is_flag=True, help="Compare timestamps as well.")
+@click.option("--without", multiple=True, metavar="NAME", help="What if this agent had not been hired?")
+@click.option("--silence", multiple=True, metavar="NAME", help="What if it had said nothing?")
+@click.option(
+    "--delay", multiple=True, metavar="NAME=AGE", help="What if it had been so much later? 2s, 500ms."
+)
+@click.option(
+    "--replace", multiple=True, metavar="NAME=MODULE:APP", help="What if this app were in its place?"
+)
+@click.option(
+    "--join",
+    "joins",
+    is_flag=True,
+    help="What comes from outside waits for those who are late, where all was settled on the day.",
+)
 @options.as_json
 @options.key_file
 def replay(
@@ -43,6 +59,11 @@ def replay(
     from_ns: int | None,
     to_ns: int | None,
     strict: bool,
+    without: tuple[str, ...],
+    silence: tuple[str, ...],
+    delay: tuple[str, ...],
+    replace: tuple[str, ...],
+    joins: bool,
     as_json: bool,
     key_file: Path | None,
 ) -> None:
@@ -53,15 +74,32 @@ def replay(
     the others are handed what was recorded, so that each is judged on its own. The main program is not run,
     and nothing goes out: no connection, no process, no file written.
 
-    Exit codes: 0 identical. 1 not identical. 2 a mistake in the command. 4 the record does not say enough;
-    the message says what to record.
+    With --without, --silence, --delay or --replace: what would have been otherwise. The day is replayed as
+    it was first, as a control. Only if that is identical, it is replayed with the change: who is handed
+    what it was handed on the day is held to the record, everybody else does what it does. Decisions are
+    compared, not money: an order that is new stays open, unless an agent fills it.
+
+    Exit codes: 0 identical, or what a change led to was shown. 1 not identical. 2 a mistake in the command.
+    4 the record does not say enough; the message says what to record.
     """
     from openoutcry.replay import replay as run_again
 
     began_s = time.monotonic()
     try:
         with plainly(path):
-            found = run_again(path, app, strict=strict, from_ns=from_ns, to_ns=to_ns, key=read_key(key_file))
+            found = run_again(
+                path,
+                app,
+                strict=strict,
+                from_ns=from_ns,
+                to_ns=to_ns,
+                key=read_key(key_file),
+                without=without,
+                silence=silence,
+                delay=dict(_delay(one) for one in delay),
+                replace=dict(_pair("--replace", one) for one in replace),
+                joins=joins,
+            )
     except RecordTooThin as error:
         say(f"Error: {error}", err=True)
         sys.exit(TOO_THIN)
@@ -73,12 +111,29 @@ def replay(
         sys.exit(FAILED if found.is_taped else TOO_THIN)
 
 
+def _pair(option: str, given: str) -> tuple[str, str]:
+    name, sign, value = given.partition("=")
+    if not (name and sign and value):
+        raise Mistake(f"{option} {given}: write NAME=VALUE, such as llm=2s")
+    return name, value
+
+
+def _delay(given: str) -> tuple[str, float]:
+    name, value = _pair("--delay", given)
+    number, unit = value.rstrip("msh"), value[len(value.rstrip("msh")) :]
+    try:
+        return name, float(number) * _UNITS[unit]
+    except (ValueError, KeyError):
+        raise Mistake(f"--delay {given}: write a number with ms, s, m or h, such as llm=2s") from None
+
+
 def _tell(found: "Replayed", took_s: float) -> None:
     day, first = time_of(found.from_wall_ns).split("T")
     last = time_of(found.to_wall_ns).split("T")[1]
     verdict = "identical" if found.identical else counted(len(found.differences), "difference")
     span = f"{day} {first[:8]} to {last[:8]}"
-    say(f"replayed {found.entries_count:,} events of {span} in {took_s:,.1f} s: {verdict}")
+    is_control = "control of " if found.effects is not None else ""
+    say(f"replayed {is_control}{found.entries_count:,} events of {span} in {took_s:,.1f} s: {verdict}")
     hashes = found.replayed
     say(
         f"  what {hashes.what[:_HEX]} ({hashes.events_count:,} events)   "
@@ -88,5 +143,28 @@ def _tell(found: "Replayed", took_s: float) -> None:
     for one in found.first_differences():
         more = counts[one.agent] - 1
         say(f"  {one.text()}" + (f"   and {more:,} more" if more else ""))
+    if found.effects is not None:
+        _tell_effects(found.effects)
     for limit in found.limits:
         say(f"  Not known: {limit}.")
+
+
+def _tell_effects(effects: "Effects") -> None:
+    counts = effects.decisions
+    words = {"size": "another size", "side": "another side", "other": "changed otherwise"}
+    parts = [f"{counts['same']:,} the same"]
+    parts += [
+        f"{count:,} {words.get(kind, kind)}" for kind, count in counts.items() if count and kind != "same"
+    ]
+    of_the_day = sum(counts.values()) - counts["new"]
+    say(f"  {effects.change}: {of_the_day:,} decisions: {', '.join(parts)}")
+    say(
+        f"  {counted(effects.rounds_changed, 'round')} with another outcome; touched: "
+        f"{', '.join(effects.touched) or 'nobody'}"
+    )
+    for change in effects.changes[:_CHANGES_MOST]:
+        say(f"  {change.text()}")
+    if len(effects.changes) > _CHANGES_MOST:
+        say(f"  and {len(effects.changes) - _CHANGES_MOST:,} more; --json has all of them")
+    if effects.left_out:
+        say(f"  {counted(effects.left_out, 'event')} left out, of orders that are not sent any more")

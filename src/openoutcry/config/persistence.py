@@ -71,7 +71,7 @@ class PersistenceConfig:
     retain_bytes: int | None = None
     sync: Literal["auto", "inline", "thread"] = "auto"
     socket: bool = True
-    record: Literal["off", "rounds"] = "rounds"
+    record: Literal["off", "rounds", "replay"] = "rounds"
 
     @property
     def is_replicated(self) -> bool:
@@ -85,7 +85,7 @@ class PersistenceConfig:
             raise ConfigError("key must be 16 to 64 bytes; secrets.token_bytes(32) makes one")
         check_word("engine", self.engine, ("auto", "sqlite3", "apsw"))
         check_word("sync", self.sync, ("auto", "inline", "thread"))
-        check_word("record", self.record, ("off", "rounds"))
+        check_word("record", self.record, ("off", "rounds", "replay"))
         check_word("level", self.level, LEVELS)
         check_word("high_priority_level", self.high_priority_level, LEVELS)
         if not isinstance(self.levels, Mapping):

@@ -41,10 +41,29 @@ class Batch:
         positions: Where each of the events stands in the journal, 0 for one that is not there (yet); None if
             none of them does. Empty: none of them did when it was queued, and one does now, so that their
             settling has to be noted.
+        order: Its place among everything that is noted, where that is.
+        taken_ns: When it was taken, where that is noted.
+        head: Up to which position everything had been handed out then, where that is noted.
 
     """
 
-    __slots__ = ("admitted_ns", "attempts", "events", "first", "is_shared", "iterator", "lane", "positions")
+    __slots__ = (
+        "admitted_ns",
+        "attempts",
+        "events",
+        "first",
+        "head",
+        "is_shared",
+        "iterator",
+        "lane",
+        "order",
+        "positions",
+        "taken_ns",
+    )
+
+    head: int
+    order: int
+    taken_ns: int
 
     def __init__(
         self,

@@ -23,6 +23,7 @@ from openoutcry.events.records import (
     RoundReleased,
     RunStarted,
     StoodIn,
+    TapeRecorded,
     Vote,
     takes_type,
 )
@@ -51,6 +52,7 @@ __all__ = [
     "RoundReleased",
     "RunStarted",
     "StoodIn",
+    "TapeRecorded",
     "Undecodable",
     "Vote",
     "check_type_name",

@@ -268,6 +268,25 @@ class AnswerRecorded(Event, kw_only=True):
     """What was raised, as text."""
 
 
+class TapeRecorded(Event, kw_only=True):
+    """Part of the tape of a day that is recorded: what the subscriptions took, in which order and when.
+
+    `openoutcry.journals.Recording` reads it.
+    """
+
+    event_type: str = "tape_recorded"
+    number: int
+    """The how manieth part of its run it is, from 1."""
+    is_last: bool = False
+    """Whether the run has ended with it."""
+    left_out: int = 0
+    """How many notes and events are missing: they were too many, or could not be written."""
+    upto_ns: int
+    """Until when it goes, from the start of the run, in nanoseconds."""
+    steps: str
+    """The notes, packed."""
+
+
 class OperatorAction(Event, kw_only=True):
     """An operator has had the bus do something. `source_agent` is empty: no agent did it."""
 
@@ -297,6 +316,7 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
     "round_abstained": RoundAbstained,
     "run_started": RunStarted,
     "answer_recorded": AnswerRecorded,
+    "tape_recorded": TapeRecorded,
     "operator_action": OperatorAction,
 }
 """The classes of records, by their types. No other event has one of these types."""

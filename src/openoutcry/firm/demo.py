@@ -91,7 +91,8 @@ def build_house(options: DemoOptions, journal: Path | None = None) -> House:
     history = load_history(options.symbols, days=options.days)
     chosen = recipes(options.agents)
     if options.chaos is None:
-        return House(history, chosen, timing=CALM, journal=journal)
+        is_recorded = options.record is not None
+        return House(history, chosen, timing=CALM, journal=journal, is_recorded=is_recorded)
     plan = draw_plan(options.chaos, [recipe.name for recipe in chosen], len(history.sessions))
     timing = STORMY if journal is None else WATCHED
     return House(history, chosen, timing=timing, plan=plan, journal=journal)

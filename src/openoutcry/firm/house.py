@@ -161,6 +161,7 @@ class House:
 
     Attributes:
         journal: The file that the bus writes to; None for a bus in memory.
+        is_recorded: Whether everything is written there that a replay needs.
         given: The bus to trade on; None: one is made.
         firm: The agents.
         bus: The bus; stopped after `run`.
@@ -179,6 +180,7 @@ class House:
     plan: ChaosPlan | None = None
     clock: Clock = field(default_factory=SystemClock)
     journal: Path | None = None
+    is_recorded: bool = False
     given: EventBus | None = None
     firm: Firm = field(init=False)
     bus: EventBus = field(init=False)
@@ -195,7 +197,10 @@ class House:
     def _make_bus(self) -> EventBus:
         kept = None
         if self.journal is not None:
-            kept = PersistenceConfig(path=self.journal, levels={"market_data": "process"})
+            if self.is_recorded:
+                kept = PersistenceConfig(path=self.journal, record="replay")
+            else:
+                kept = PersistenceConfig(path=self.journal, levels={"market_data": "process"})
         return EventBus(
             max_queue_size=self.timing.max_queue_size,
             signal_timeout=self.timing.signal_timeout_s,

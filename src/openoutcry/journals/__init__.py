@@ -14,10 +14,12 @@ from openoutcry.journals.lineage import (
 from openoutcry.journals.memory import MemoryJournal
 from openoutcry.journals.persistence import EventPersistence
 from openoutcry.journals.reading import JournalReader
+from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording, TapeGap, runs_of
 from openoutcry.journals.recovery import Recovered, recover_into
 from openoutcry.journals.restoring import Restored, restore
 from openoutcry.journals.rounds import RecordedRound, RecordedVote, RoundCell, recorded_rounds
 from openoutcry.journals.sqlite import SqliteJournal
+from openoutcry.journals.tape import RecordedCall, RecordedPublication
 from openoutcry.journals.verifying import Problem, Verified
 
 __all__ = [
@@ -32,18 +34,25 @@ __all__ = [
     "Lineage",
     "MemoryJournal",
     "Problem",
+    "RecordedCall",
+    "RecordedEntry",
+    "RecordedPublication",
     "RecordedRound",
+    "RecordedRun",
     "RecordedVote",
+    "Recording",
     "Recovered",
     "Restored",
     "RoundCase",
     "RoundCell",
     "SqliteJournal",
     "Step",
+    "TapeGap",
     "Verified",
     "VoteCount",
     "backup",
     "recorded_rounds",
     "recover_into",
     "restore",
+    "runs_of",
 ]

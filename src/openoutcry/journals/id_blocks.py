@@ -21,7 +21,7 @@ from openoutcry.journals.engines import Connection
 from openoutcry.journals.ids import counts
 from openoutcry.journals.log import Log
 from openoutcry.journals.retention import PAGE_BYTES
-from openoutcry.journals.rows import Chain, event_ids
+from openoutcry.journals.rows import Chain, event_ids, is_beside
 from openoutcry.journals.sealing import is_sealed, sealed
 
 POSITIONS: Final = 16_384
@@ -155,7 +155,7 @@ class IdBlocks:
         first, add = self._first, self._records.append
         with closing(log.forwards(self._next)) as rows:
             for row in rows:
-                for place, event_id in enumerate(event_ids(row), row.first - first):
+                for place, event_id in enumerate(() if is_beside(row) else event_ids(row), row.first - first):
                     if not counts(event_id):
                         add(_code(event_id) << _PLACE_BITS | place)
                 self._next, self._link = row.last + 1, row.checksum

@@ -123,12 +123,14 @@ class MemoryJournal:
         for entry in entries:
             if entry.lane not in LANES:
                 raise InvalidEvent(f"lane = {entry.lane!r}: an entry's lane is one of {', '.join(LANES)}")
+            if (entry.level is Level.MEMORY) is not (entries[0].level is Level.MEMORY):
+                raise InvalidEvent("entries at the level `memory` are written in calls of their own")
         batch: list[Stored] = []
         positions: list[int] = []
         duplicates: list[Duplicate] = []
         wants_sync = False
         for index, entry in enumerate(entries):
-            known = self._places.get(entry.event_id)
+            known = None if entry.level is Level.MEMORY else self._places.get(entry.event_id)
             if known is None:
                 known = self._place(entry, self.head + 1 + len(batch))
                 batch.append(known)
@@ -146,7 +148,8 @@ class MemoryJournal:
 
     def _place(self, entry: Entry, position: int) -> Stored:
         stored = Stored(position, entry.payload, entry.lane, entry.level, entry.wall_ns, entry.header)
-        self._places[entry.event_id] = stored
+        if not stored.is_beside:
+            self._places[entry.event_id] = stored
         return stored
 
     def _save(self, changes: Changes) -> None:

@@ -70,6 +70,8 @@ def unsettled(reader: JournalReader, cursors: Iterable[CursorState]) -> Iterator
     after = min((claim.cursor.floor for claim in claims), default=reader.head)
     for page in pages(reader, after=after):
         for entry in page:
+            if entry.is_beside:
+                continue
             event_type = head_of(entry).event_type
             for claim in claims:
                 if (
@@ -87,6 +89,8 @@ def count_waiting(reader: JournalReader, seen: Seen | None = None) -> list[Waiti
     for page in pages(reader, after=after, seen=seen):
         places: dict[tuple[str, str | None], list[int]] = {}
         for entry in page:
+            if entry.is_beside:
+                continue
             places.setdefault((entry.lane, head_of(entry).event_type), []).append(entry.position)
         for claim in claims:
             _count_up(claim, page, places)

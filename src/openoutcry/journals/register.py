@@ -7,7 +7,7 @@ from typing import Final
 from openoutcry.journals.id_blocks import IdBlocks
 from openoutcry.journals.ids import IdIndex, counts
 from openoutcry.journals.log import Log
-from openoutcry.journals.rows import event_ids, same_event
+from openoutcry.journals.rows import event_ids, is_beside, same_event
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import Duplicate, Entry, Level, Written
 
@@ -79,14 +79,15 @@ class Register:
         done, size, ids, first = 0, 0, list[str](), self._cold + 1
         for row in self._log.backwards(self._cold):
             is_large = bytes_max is not None and size >= bytes_max
-            enough = len(ids) >= min(_NOTED_TOGETHER, count - done)
+            enough = len(ids) >= min(_NOTED_TOGETHER, count - done) or is_beside(row)
             if ids and (is_large or enough or row.last + 1 != first):
                 self._note_older(ids, first)
                 done += len(ids)
                 if is_large or done >= count:
                     return
                 ids = []
-            ids, first, size = event_ids(row) + ids, row.first, size + len(row.data)
+            ids = [] if is_beside(row) else event_ids(row) + ids
+            first, size = row.first, size + len(row.data)
         self._note_older(ids, first)
         self._cold = 0
         self.is_cold = False
@@ -145,7 +146,8 @@ class Register:
                 for row in rows:
                     if row.first > last:
                         break
-                    positions.update(zip(event_ids(row), range(row.first, row.last + 1), strict=True))
+                    if not is_beside(row):
+                        positions.update(zip(event_ids(row), range(row.first, row.last + 1), strict=True))
             self._kept = (first, last), positions
         return self._kept[1].get(event_id)
 

@@ -146,6 +146,15 @@ class _Element(msgspec.Struct, array_like=True, gc=False, frozen=True):
 _decode: Final = msgspec.json.Decoder(list[_Element]).decode
 
 
+_BESIDE: Final = b"%d" % Level.MEMORY
+_LEVEL_AT: Final = len(b"[[2,")
+
+
+def is_beside(row: Row) -> bool:
+    """Return True if the entries of a row are there beside: their ids are not remembered."""
+    return row.data[_LEVEL_AT : _LEVEL_AT + 1] == _BESIDE
+
+
 def pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return what `pack` does for entries, at least one, that differ in nothing but the event."""
     size, level, first_ns = len(alike.ids), alike.level, alike.wall_ns
@@ -221,6 +230,8 @@ def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
             beside = b"]," if header is None else b"," + _encode(header) + b"],"
         add(beside)
     parts[-1] = parts[-1][:-1]
+    if len({level is Level.MEMORY for _, level, _ in heads}) > 1:
+        raise InvalidEvent("entries at the level `memory` are written in calls of their own")
     return b"[" + b"".join(parts) + b"]", any(lane != NORMAL for lane, _, _ in heads)
 
 

@@ -47,7 +47,7 @@ from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, pack, pack_alike
+from openoutcry.journals.rows import Row, event_ids, is_beside, pack, pack_alike
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import (
@@ -159,8 +159,8 @@ class SqliteJournal:
     def write(self, entries: Sequence[Entry], changes: Changes | None = None) -> Written:
         """Write entries and changes in one commit, which survives the process when this returns.
 
-        An entry whose id is here already, or twice in the call, is not written again; the changes are saved
-        in any case. Raises as `openoutcry.ports.Journal` says, and then nothing of the call is written.
+        An entry whose id is here already, or twice in the call, is not written again (unless it is beside);
+        the changes are saved in any case. If it raises what the port says, nothing of the call is written.
         """
         if self._barred is not None:
             raise self._barred
@@ -170,23 +170,26 @@ class SqliteJournal:
             self._commit(None, changes)
             return Written(())
         register = self._register
-        if register.is_cold:
+        has_ids = (entries[0] if alike is None else alike).level is not Level.MEMORY
+        if register.is_cold and has_ids:
             register.warm_for(ids)
         sifted = None
         are_new = register.are_new if register.is_cold else register.ids.are_new  # warm: all are known
-        if (len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids):
+        if has_ids and ((len(ids) > 1 and len(set(ids)) < len(ids)) or not are_new(ids)):
             sifted = register.sift(entries, self.head, self.synced)
             if not sifted.fresh:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
             alike, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
-        stems = register.stems_to_save(ids) if sifted is not None or register.ids.brings_stem else None
+        brings = has_ids and (sifted is not None or register.ids.brings_stem)
+        stems = register.stems_to_save(ids) if brings else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
         place = self.head + 1, self._checksum, self._chain
         row, level = pack(entries, *place) if alike is None else pack_alike(alike, *place)
         self._commit(row, changes, stems)
-        register.ids.add(ids, row.first)
+        if has_ids:
+            register.ids.add(ids, row.first)
         if stems is not None:
             register.stems.saved(stems)
         if sifted is not None:
@@ -260,7 +263,8 @@ class SqliteJournal:
         row = self._log.newest()
         if row is not None and row.last > self.head:
             self.head, self._checksum = row.last, row.checksum
-            self._register.ids.add(event_ids(row), row.first)
+            if not is_beside(row):
+                self._register.ids.add(event_ids(row), row.first)
             self.marks.cells[WRITTEN] = row.last
 
     def _die(self, what: str, problem: BaseException) -> NoReturn:
@@ -362,10 +366,7 @@ class SqliteJournal:
         self.is_log_due = self._log_size.set_limit()
 
     def begin_checkpoint(self, *, restarts: bool = True) -> CheckpointStep | None:
-        """Begin a checkpoint; None while the write-ahead log has less than 1 MB.
-
-        `restarts`: so that the log can start over. Else it does at three quarters of its bound.
-        """
+        """Begin a checkpoint; None while the log has less than 1 MB. `restarts`: so that it starts over."""
         size = self._log_size
         if self._barred is not None or not size.is_worth_it(WAL_DUE_BYTES, restarts=restarts):
             return None
@@ -387,10 +388,7 @@ class SqliteJournal:
         raise JournalError(f"{self.path} was removed or replaced by another file")
 
     def end_checkpoint(self, step: CheckpointStep) -> CheckpointStep | None:
-        """Note a performed step of a checkpoint, and return the next one; None after the last.
-
-        One that a reader or a full disk hindered is tried again later. Any other error of it is final.
-        """
+        """Note a performed step, and return the next one: hindered ones later; any other error is final."""
         if self._barred is not None:
             return None
         if isinstance(step, SyncTask):

@@ -51,6 +51,8 @@ class Standing:
         return not self._cursors[entry.lane].is_settled(entry.position) and self._concerns(entry)
 
     def _concerns(self, entry: Stored) -> bool:
+        if entry.is_beside:
+            return False
         event_type = entry.head().event_type
         if event_type in RECORDS:
             return event_type in self._takes  # only who names one takes it

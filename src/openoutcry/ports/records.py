@@ -14,7 +14,8 @@ class Level(IntEnum):
     """How much an entry survives before it is called accepted. The words are the same on every engine."""
 
     MEMORY = 0
-    """Nothing: a journal in memory."""
+    """Nothing: a journal in memory. In a journal, an entry that is there *beside*: delivered from memory, and
+    recorded. No cursor waits for it, and its id is not remembered."""
     PROCESS = 1
     """The end of the process, kill -9 included: the operating system has it."""
     DISK = 2
@@ -57,6 +58,8 @@ class Header(msgspec.Struct, frozen=True, gc=False, omit_defaults=True, kw_only=
 
 class Entry(msgspec.Struct, frozen=True, gc=False):
     """An event on its way into the journal.
+
+    Those at the level `memory`, which are there *beside*, are written in calls of their own.
 
     Attributes:
         event_id: Its id. An id that the journal holds already is not written again.
@@ -130,6 +133,11 @@ class Stored(msgspec.Struct, frozen=True, gc=False):
     level: Level
     wall_ns: int
     header: Header | None = None
+
+    @property
+    def is_beside(self) -> bool:
+        """Whether it was delivered from memory, and is only recorded: nobody is handed it from here."""
+        return self.level is Level.MEMORY
 
     def head(self) -> Header:
         """Return the header: what the event's JSON says (0.3 microseconds), and what stands beside it."""

@@ -2,6 +2,7 @@
 
 from openoutcry.replay.comparing import Difference, FieldDifference, Hashes
 from openoutcry.replay.engine import Replayed
+from openoutcry.replay.outcome import DecisionChange, Effects
 from openoutcry.replay.process import replay
 
-__all__ = ["Difference", "FieldDifference", "Hashes", "Replayed", "replay"]
+__all__ = ["DecisionChange", "Difference", "Effects", "FieldDifference", "Hashes", "Replayed", "replay"]

@@ -23,9 +23,10 @@ class PlayedAnswers:
 
     async def ask(self, asked: Question, cause: Cause | None, call: Callable[[], Any], keep: Keep) -> Any:
         """Return or raise what was answered on the day. Raises `ReplayError` where that is not known."""
-        del cause, call, keep
+        del call, keep
         found = self._day.answers.get(asked)
         if found is None:
+            self.is_unknown(asked, cause)
             raise ReplayError(
                 f"{asked.subscription or 'the main program'} asked {asked.name!r} for "
                 f"{asked.cause_id or 'itself'}, and had not on that day: the record has no answer"
@@ -41,6 +42,9 @@ class PlayedAnswers:
                 "replay has none; leave out keep='hash', or keep answers small"
             )
         return msgspec.json.decode(found.answer)
+
+    def is_unknown(self, asked: Question, cause: Cause | None) -> None:
+        """Something is asked that was not asked on the day."""
 
 
 def _error_of(found: AnswerRecorded) -> Exception:

@@ -1,10 +1,13 @@
 """The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
 
+from collections.abc import Sequence
 from functools import partial
 from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
 from openoutcry.core.barrier import Recall, Round
+from openoutcry.core.lanes import Lane
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.terms import Terms
 from openoutcry.journals import MemoryJournal
 from openoutcry.ports import Changes, CursorState
@@ -14,6 +17,7 @@ from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
 from openoutcry.replay.script import Script
+from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.parts import Parts
@@ -40,7 +44,12 @@ class ReplayedBus(EventBus):
         self._script = script
         self._played: list[PlayedRound] = []
         self._uses: dict[str, int] = {}
-        self._parts = Parts(admission=partial(HeldAdmission, script), new_round=self._new_round)
+        self._boxes: dict[str, PlayedMailbox] = {}
+        self._parts = Parts(
+            admission=partial(HeldAdmission, script),
+            new_round=self._new_round,
+            mailboxes=self._new_mailbox if script.day.is_taped else None,
+        )
         self._journal = MemoryJournal(script.day.origin)
         super().__init__(**_arguments(script.day), journal=self._journal)
         self._outside = Outside(self._bus, PlayedAnswers(script.day))
@@ -53,9 +62,41 @@ class ReplayedBus(EventBus):
         if use >= len(known):
             return Round(round_id, terms, opened_ns, wall_ns, recall)
         self._uses[round_id] = use + 1
-        played = PlayedRound(known[use], self._script, terms, opened_ns, wall_ns, recall)
+        return self._played_round(known[use], terms, opened_ns, wall_ns, recall)
+
+    def _played_round(
+        self, past: PastRound, terms: Terms, opened_ns: int, wall_ns: int | None, recall: Recall | None
+    ) -> Round:
+        """Make a round that ends as it did on the day."""
+        played = PlayedRound(past, self._script, terms, opened_ns, wall_ns, recall)
         self._played.append(played)
         return played
+
+    def _new_mailbox(self, name: str, normal: Lane, **options: Any) -> Mailbox:
+        """Make a mailbox from which is taken what was taken on the day; a control lane is like any other."""
+        if normal.name == "control":
+            return Mailbox(normal, **options)
+        day = self._script.day
+        box = self._boxes[name] = PlayedMailbox(self._script.pace, day.steps.get(name, ()), **options)
+        return box
+
+    def link_mailboxes(self) -> None:
+        """Before the start: have each mailbox wake the worker of its subscription."""
+        for subscription in self._bus.router:
+            box = subscription.mailbox
+            if isinstance(box, PlayedMailbox):
+                box.wake = subscription.wake_all
+
+    def dismiss(self) -> None:
+        """After the set-up: everybody stays."""
+
+    def record_is_over(self) -> None:
+        """Everything that was recorded has been handed out."""
+
+    @property
+    def astray_count(self) -> int:
+        """How many events were taken in another order than on the day."""
+        return sum(box.astray_count for box in self._boxes.values())
 
     def remember(self) -> None:
         """Before the start: put what came before the replayed stretch into the journal, as settled."""
@@ -91,12 +132,16 @@ class ReplayedBus(EventBus):
 
     def open(self, one: PastRound) -> None:
         """Open a round as it was on the day; its main program has waited for it."""
+        self._open_with(one, one.terms.roster)
+
+    def _open_with(self, one: PastRound, expected: Sequence[str]) -> None:
+        """Open a round with this roster."""
         terms = one.terms
         barrier = self._rounds.open(
             one.round_id,
-            roster=terms.roster,
-            quorum=terms.quorum_count or None,
-            critical=terms.critical,
+            roster=expected,
+            quorum=min(terms.quorum_count, len(expected)) or None,
+            critical=[name for name in terms.critical if name in expected],
             signal_timeout_s=terms.signal_timeout_ns / NS_PER_S,
             barrier_timeout_s=terms.barrier_timeout_ns / NS_PER_S,
         )
@@ -138,7 +183,7 @@ def _arguments(day: Day) -> dict[str, Any]:
     return {
         **kept,
         "max_queue_size": ROOM,
-        "seed": None if day.manifest is None else day.manifest.seed,
+        "seed": day.manifest.seed,
         "backpressure_config": BackpressureConfig(),
         "persistence_config": PersistenceConfig(
             **levels, levels=dict(persistence.get("levels", {})), record="off", socket=False

@@ -1,9 +1,10 @@
 """A recorded day as a replay needs it: what was admitted when, and what is to come of whom."""
 
 import re
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,12 +17,12 @@ from openoutcry.events import (
     RoundReleased,
     RunStarted,
     Undecodable,
-    decode,
     decode_many,
     event_type_of,
 )
-from openoutcry.journals import JournalReader
-from openoutcry.ports import Filter, Level, Stored
+from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording
+from openoutcry.ports import Level, Stored
+from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
 
 PAGE: Final = 4_096
@@ -34,10 +35,8 @@ class Entry:
     """An event of the day.
 
     Attributes:
-        position: Where it stands in the journal.
+        stored: What the journal has of it.
         event: The event as it was recorded.
-        lane: The lane that it took.
-        level: What it was to survive.
         at_ns: When it was handed out, from the start of the run.
         is_made: Whether an agent has published it; else it came from outside.
         cause_id: The event that it was published because of.
@@ -45,14 +44,22 @@ class Entry:
 
     """
 
-    position: int
+    stored: Stored
     event: Any
-    lane: str
-    level: Level
     at_ns: int
     is_made: bool
     cause_id: str | None = None
     voted: bool = False
+
+    @property
+    def position(self) -> int:
+        """Where it stands in the journal."""
+        return self.stored.position
+
+    @property
+    def level(self) -> Level:
+        """What it was to survive; `memory`: it was delivered from there."""
+        return self.stored.level
 
 
 @dataclass(slots=True, eq=False)
@@ -84,59 +91,87 @@ class PastRound:
 
 @dataclass(slots=True, eq=False)
 class Day:
-    """One run of a bus, as its journal has recorded it.
+    """One run of a bus, as its journal has recorded it, or a stretch of it.
 
     Attributes:
         path: The journal.
-        manifest: How it was started; None where that was not recorded.
-        entries: Its events, in order.
-        records: What the bus has recorded of itself, by the position that it comes behind.
-        rounds: Its rounds by id; several of one id in order.
+        manifest: How it was started.
         started_wall_ns: When it was started, in nanoseconds since 1970.
-        ended_well: Whether the bus was stopped; else its process may have died.
         runs_count: How many runs the journal has; this is the first.
         is_taped: Whether everything that was taken, and all that lives in memory alone, was recorded.
+        entries: Its events, in the order in which they were handed out.
+        by_id: The same by id.
+        records: What the bus has recorded of itself, by position.
+        rounds: Its rounds by id; several of one id in order.
         answers: What was answered from outside, by question.
+        steps: What each subscription took, in order.
         failed: Which calls failed on the day, as (subscription, id of the event).
+        unended: Which calls were begun and did not end as they should, likewise.
+        refused: The ids of publications for which there was no room.
+        settled_ns: When the last call for each event had ended, by id.
+        beyond: The ids of events that are not replayed: they came before the stretch, or after it.
+        gap: What of the tape is missing, in words: the day is replayed up to there. Empty if nothing is.
         before: What came before the stretch that is replayed: agents remember it, as at a start.
         from_ns: Where that stretch begins, from the start of the run.
 
     """
 
     path: Path
-    manifest: RunStarted | None
-    entries: list[Entry]
-    records: list[tuple[int, Any]]
-    rounds: dict[str, list[PastRound]]
+    manifest: RunStarted
     started_wall_ns: int
-    ended_well: bool = True
     runs_count: int = 1
     is_taped: bool = False
+    entries: list[Entry] = field(default_factory=list)
+    by_id: dict[str, Entry] = field(default_factory=dict)
+    records: list[tuple[int, Any]] = field(default_factory=list)
+    rounds: dict[str, list[PastRound]] = field(default_factory=dict)
     answers: dict[Question, AnswerRecorded] = field(default_factory=dict)
+    steps: dict[str, list[Step]] = field(default_factory=dict)
     failed: set[tuple[str, str]] = field(default_factory=set)
+    unended: set[tuple[str, str]] = field(default_factory=set)
+    refused: set[str] = field(default_factory=set)
+    settled_ns: dict[str, int] = field(default_factory=dict)
+    beyond: set[str] = field(default_factory=set)
+    gap: str = ""
     before: list[Stored] = field(default_factory=list)
     from_ns: int = 0
-    by_id: dict[str, Entry] = field(init=False)
 
-    def __post_init__(self) -> None:
+    def quiet_ids(self) -> frozenset[str]:
+        """Return the events at which everything before had been settled: where `join` may have waited.
+
+        Raises `RecordTooThin` without a tape.
+        """
+        if not self.is_taped:
+            raise RecordTooThin(
+                f"{self.path}: when everything was settled is not in this record; record with record='replay'"
+            )
+        found, busy_ns = set(), 0
+        for entry in self.entries:
+            event_id = entry.event.event_id
+            if entry.at_ns >= busy_ns:
+                found.add(event_id)
+            busy_ns = max(busy_ns, self.settled_ns.get(event_id, 0))
+        return frozenset(found)
+
+    def index(self) -> None:
+        """Bring `by_id` up to `entries`."""
         self.by_id = {entry.event.event_id: entry for entry in self.entries}
 
     @property
     def origin(self) -> str:
         """What its bus derived ids from."""
-        return "" if self.manifest is None else self.manifest.origin
+        return self.manifest.origin
 
     @property
     def settings(self) -> Mapping[str, Any]:
         """The settings of its bus."""
-        return {} if self.manifest is None else self.manifest.settings
+        return self.manifest.settings
 
 
 def recorded_app(path: Path, key: bytes | None = None) -> str:
     """Return what a journal says its first run was of, as `module:app`; empty if it does not say."""
-    with closing(JournalReader(path, key=key)) as reader:
-        found = reader.read(0, 1, Filter(types=frozenset({"run_started"})))
-    return decode(found[0].payload).app if found else ""
+    with Recording(path, key=key) as recording:
+        return recording.runs[0].manifest.app if recording.runs else ""
 
 
 def read_day(
@@ -147,31 +182,74 @@ def read_day(
     The classes of its events must have been imported. Raises `RecordTooThin` for a journal from which nothing
     can be replayed, and what reading it raises.
     """
-    with closing(JournalReader(path, key=key)) as reader:
-        stored = list(_pages(reader))
-        buried = [(letter.subscription, letter.position) for letter in reader.buried()]
-        if reader.first > 1:
+    with Recording(path, key=key) as recording:
+        if not recording.runs:
             raise RecordTooThin(
-                f"{path} begins at position {reader.first}: what came before was retired, and with it how "
-                "the day began; record a day with a journal of its own, or with a longer retain_s"
+                f"{path} does not say how its bus was started: it was written with record='off', or by a "
+                "version before this one; record the day with record='replay'"
             )
-    day = _day_of(path, stored)
-    if day.manifest is None:
-        raise RecordTooThin(
-            f"{path} does not say how its bus was started: it was written with record='off', or by a version "
-            "before this one; record the day with record='replay'"
-        )
-    _check_causes(day)
-    ids = {entry.position: entry.event.event_id for entry in day.entries}
-    day.failed = {(name, ids[position]) for name, position in buried if position in ids}
-    _cut(day, {one.position: one for one, _ in stored}, from_ns, to_ns)
+        run = recording.runs[0]
+        if run.first > 1:
+            raise RecordTooThin(
+                f"{path} begins at position {run.first}: what came before was retired, and with it how the "
+                "day began; record a day with a journal of its own, or with a longer retain_s"
+            )
+        day = _day_of(path, run, len(recording.runs))
+        if day.is_taped:
+            _read_tape(day, run)
+        else:
+            _check_causes(day)
+    _cut(day, from_ns, to_ns)
     return day
+
+
+def _day_of(path: Path, run: RecordedRun, runs_count: int) -> Day:
+    day = Day(path, run.manifest, run.manifest.timestamp_ns, runs_count, run.is_taped)
+    made = {one.event_id for one in run.made.values() if not one.was_refused} if run.is_taped else None
+    for one, event in _decoded(run.entries()):
+        if isinstance(event, Undecodable):
+            raise RecordTooThin(
+                f"{path}: the event at position {one.position} cannot be read: {event.error}; import its "
+                "class in the app's module"
+            )
+        if event_type_of(event) in RECORDS:
+            day.records.append((one.position, event))
+            _note_round(day.rounds, event, day.started_wall_ns)
+        else:
+            day.entries.append(_entry(one, event, day, made))
+    if day.is_taped:
+        day.entries.sort(key=lambda entry: (entry.at_ns, entry.position))
+    for record in run.answers:
+        asked = Question(record.name, record.subscription, record.causation_id or "", record.ordinal)
+        day.answers.setdefault(asked, record)
+    day.index()
+    return day
+
+
+def _decoded(entries: Iterable[RecordedEntry]) -> Iterator[tuple[RecordedEntry, Any]]:
+    """Yield each entry with its event."""
+    rest = iter(entries)
+    while page := list(islice(rest, PAGE)):
+        yield from zip(page, decode_many([entry.payload for entry in page]), strict=True)
+
+
+def _entry(one: RecordedEntry, event: Any, day: Day, made: set[str] | None) -> Entry:
+    """Return an entry. Who has published it the tape tells, or else its id, or that it has a cause."""
+    after_ns = day.entries[-1].at_ns if day.entries else 0
+    if one.at_ns is not None:
+        at_ns = max(0, one.at_ns)
+    else:
+        at_ns = max(after_ns, 0 if day.is_taped else one.wall_ns - day.started_wall_ns)
+    stored = Stored(one.position, one.payload, one.lane, one.level, one.wall_ns, one.header)
+    head = stored.head()
+    cause_id, is_derived = head.causation_id, bool(_DERIVED.fullmatch(event.event_id))
+    is_made = is_derived or (cause_id is not None if made is None else event.event_id in made)
+    is_imported = getattr(head, "from_desk", None) is not None
+    return Entry(stored, event, at_ns, is_made and not is_imported, cause_id)
 
 
 def _check_causes(day: Day) -> None:
     """Raise if what agents answered is not in the journal."""
-    if day.is_taped:
-        return
     unknown = [
         entry
         for entry in day.entries
@@ -185,14 +263,50 @@ def _check_causes(day: Day) -> None:
         )
 
 
-def _cut(day: Day, stored: Mapping[int, Stored], from_ns: int | None, to_ns: int | None) -> None:
+def _read_tape(day: Day, run: RecordedRun) -> None:
+    """Note what was taken, as far as the tape goes without a gap."""
+    if run.gaps:
+        gap = run.gaps[0]
+        day.gap = gap.why
+        day.beyond |= {entry.event.event_id for entry in day.entries if entry.position >= gap.first}
+        day.entries = [entry for entry in day.entries if entry.position < gap.first]
+        if not day.entries:
+            raise RecordTooThin(
+                f"{day.path}: {gap.why}, from the first event on; nothing of it can be replayed"
+            )
+        day.index()
+    ids = {entry.position: entry.event.event_id for entry in day.entries}
+    durable = sorted(entry.position for entry in day.entries if entry.level)
+    for call in run.calls():
+        taken = [ids.get(place) if isinstance(place, int) else place for place in call.places]
+        if call.end in ("failed", "buried"):
+            day.failed.add((call.subscription, taken[-1] or ""))
+        elif call.end != "handled":
+            day.unended.add((call.subscription, taken[-1] or ""))
+        if call.lane == "control" or call.end == "expired":
+            continue
+        reached = bisect_right(durable, call.head)
+        head = durable[reached - 1] if reached else 0
+        steps = day.steps.setdefault(call.subscription, [])
+        for number, event_id in enumerate(taken):
+            if event_id in day.by_id:
+                ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
+                day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
+                attempt = 1 if number else call.attempt
+                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head))
+    day.refused = {one.event_id for one in run.made.values() if one.was_refused}
+
+
+def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:
     """Keep of a day what was admitted in a stretch of time, and remember what came before."""
     first_ns = 0 if from_ns is None else from_ns - day.started_wall_ns
     last_ns = NEVER_NS if to_ns is None else to_ns - day.started_wall_ns
     earlier = [entry for entry in day.entries if entry.at_ns < first_ns]
     day.from_ns = max(0, first_ns)
-    day.before = [stored[entry.position] for entry in earlier]
-    day.entries = [entry for entry in day.entries[len(earlier) :] if entry.at_ns < last_ns]
+    day.before = [entry.stored for entry in earlier if entry.level]
+    later = [entry for entry in day.entries if entry.at_ns >= last_ns]
+    day.beyond |= {entry.event.event_id for entry in (*earlier, *later)}
+    day.entries = day.entries[len(earlier) : len(day.entries) - len(later)]
     if not day.entries:
         raise RecordTooThin(
             f"{day.path} has no events in that time: leave --from and --to out to see its day"
@@ -200,56 +314,10 @@ def _cut(day: Day, stored: Mapping[int, Stored], from_ns: int | None, to_ns: int
     for round_id, known in list(day.rounds.items()):
         kept = [one for one in known if one.at_ns < last_ns and one.ends_ns >= first_ns]
         day.rounds[round_id] = kept
-
-
-def _pages(reader: JournalReader) -> Iterator[tuple[Stored, Any]]:
-    """Yield each entry with its event."""
-    after = 0
-    while page := reader.read(after, PAGE):
-        yield from zip(page, decode_many([entry.payload for entry in page]), strict=True)
-        after = page[-1].position
-
-
-def _day_of(path: Path, stored: list[tuple[Stored, Any]]) -> Day:
-    manifest, runs_count = None, 0
-    entries: list[Entry] = []
-    records: list[tuple[int, Any]] = []
-    rounds: dict[str, list[PastRound]] = {}
-    started_wall_ns = stored[0][0].wall_ns if stored else 0
-    for one, event in stored:
-        if isinstance(event, RunStarted):
-            runs_count += 1
-            if runs_count > 1:
-                continue
-            manifest, started_wall_ns = event, min(started_wall_ns, one.wall_ns)
-        if runs_count > 1:
-            continue
-        if isinstance(event, Undecodable):
-            raise RecordTooThin(
-                f"{path}: the event at position {one.position} cannot be read: {event.error}; import its "
-                "class in the app's module"
-            )
-        if event_type_of(event) in RECORDS:
-            records.append((one.position, event))
-            _note_round(rounds, event, started_wall_ns)
-            continue
-        entries.append(_entry(one, event, started_wall_ns, entries[-1].at_ns if entries else 0))
-    day = Day(path, manifest, entries, records, rounds, started_wall_ns, runs_count=runs_count)
-    for _, record in records:
-        if isinstance(record, AnswerRecorded):
-            asked = Question(record.name, record.subscription, record.causation_id or "", record.ordinal)
-            day.answers.setdefault(asked, record)
+    for name, steps in day.steps.items():
+        day.steps[name] = [step for step in steps if step.event_id not in day.beyond]
+    day.index()
     _mark_votes(day)
-    return day
-
-
-def _entry(one: Stored, event: Any, started_ns: int, after_ns: int) -> Entry:
-    at_ns = max(after_ns, one.wall_ns - started_ns)
-    # A handler's events have ids that are derived or its own, and the cause that the bus has stamped. (Only
-    # the tape tells for sure: a main program may name a cause as well.)
-    cause_id = one.head().causation_id
-    is_made = bool(_DERIVED.fullmatch(event.event_id)) or cause_id is not None
-    return Entry(one.position, event, one.lane, one.level, at_ns, is_made, cause_id)
 
 
 def _note_round(rounds: dict[str, list[PastRound]], event: Any, started_ns: int) -> None:

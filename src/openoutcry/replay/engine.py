@@ -2,24 +2,34 @@
 
 import asyncio
 import random
-from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from typing import Any, Final, Protocol
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
+from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
 
 from openoutcry.clocks import VirtualClock
+from openoutcry.core.wording import listed
 from openoutcry.events import stamps
 from openoutcry.replay.app import set_up
+from openoutcry.replay.branch import Branch, Knowledge, knowledge_of
+from openoutcry.replay.branch_bus import ChangedBus
 from openoutcry.replay.bus import ReplayedBus
+from openoutcry.replay.change import Change
 from openoutcry.replay.comparing import Difference, Hashes, hashes_of
 from openoutcry.replay.day import Day
+from openoutcry.replay.outcome import Effects, effects_of
 from openoutcry.replay.script import Script
 from openoutcry.version import __version__
 from openoutcry.virtual import VirtualLoop
 
+S = TypeVar("S", bound=Script)
+B = TypeVar("B", bound=ReplayedBus)
+
 SEED: Final = 0
-AFTERWARDS_S: Final = 1.0
+SETTLING_S: Final = 1.0
+"""After so long in virtual time, whoever is not settled is behind."""
+AFTERWARDS_S: Final = 3_600.0
 """So long in virtual time agents may go on when the record is over."""
 
 
@@ -48,6 +58,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the record says in which order agents took their events."""
     limits: tuple[str, ...] = ()
     """What this replay cannot know, in sentences."""
+    effects: Effects | None = None
+    """What a change has led to; None for a replay without one, and where the control was not identical."""
 
     def first_differences(self) -> tuple[Difference, ...]:
         """Return the first difference of each agent."""
@@ -61,6 +73,9 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
         plain: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
         for told, one in zip(plain["differences"], self.differences, strict=True):
             told["text"] = one.text()
+        if self.effects is not None:
+            for told, change in zip(plain["effects"]["changes"], self.effects.changes, strict=True):
+                told["text"] = change.text()
         return plain
 
 
@@ -70,28 +85,83 @@ class Switch(Protocol):
     is_on: bool
 
 
-def replay_here(
+def replay_here(day: Day, app: Any, target: str, *, strict: bool = False, **how: Any) -> Replayed:
+    """Replay a day in this process, and hold its agents against the record. `how` is as for `run_here`."""
+    script = Script(day, strict=strict)
+    bus = run_here(script, ReplayedBus, app, target, **how)
+    bus.judge_rounds()
+    return _result(script, target)
+
+
+def what_if_here(
     day: Day,
     app: Any,
     target: str,
+    change: Change,
     *,
-    strict: bool = False,
+    control: Replayed,
+    known: Knowledge,
+    joins: bool = False,
+    others: Mapping[str, Any] | None = None,
+    **how: Any,
+) -> Replayed:
+    """Replay a day with a change in this process; the control came first, and was identical."""
+    branch = Branch(day, known, change, joins=joins)
+    bus = run_here(branch, ChangedBus, app, target, others=others, **how)
+    effects = effects_of(branch, bus.rounds_played)
+    limits = list(control.limits)
+    if effects.rounds_unheeded:
+        limits.append(
+            f"{effects.rounds_unheeded} rounds with another outcome were waited for by a main program, which "
+            "is not run: what it decided on the day stands"
+        )
+    if branch.behind:
+        counts = listed(f"{name} with {count:,}" for name, count in branch.behind.items())
+        limits.append(
+            f"when the record was over events waited for {counts}: what comes from outside does not wait for "
+            "those who are late, unless asked to where it had (--join)"
+        )
+    strange = sorted({one.agent for one in branch.differences if not branch.is_touched(one.agent)})
+    if strange:
+        limits.append(
+            f"{', '.join(strange)} did otherwise though nothing that it was handed had changed: it shares "
+            "something with others behind the bus's back, or reads what they have left there"
+        )
+    return msgspec.structs.replace(
+        control, replayed=_result(branch, target).replayed, effects=effects, limits=tuple(limits)
+    )
+
+
+def control_here(day: Day, app: Any, target: str, **how: Any) -> tuple[Replayed, Knowledge]:
+    """Replay a day in this process as it was, for a what-if to be compared with."""
+    script = Script(day)
+    run_here(script, ReplayedBus, app, target, **how).judge_rounds()
+    return _result(script, target), knowledge_of(script)
+
+
+def run_here(
+    script: S,
+    new_bus: Callable[[S], B],
+    app: Any,
+    target: str,
+    *,
+    others: Mapping[str, Any] | None = None,
     denial: Switch | None = None,
     own_time: Callable[[VirtualClock], AbstractContextManager[None]] = lambda _: nullcontext(),
-) -> Replayed:
-    """Replay a day in this process. It takes the loop of the thread, and seeds `random`.
+) -> B:
+    """Play a script on a bus in this process. It takes the loop of the thread, and seeds `random`.
 
-    `denial` is switched on for that long; `own_time` has the `time` module read the clock.
+    `others` are apps that subscribe in place of agents; `denial` is switched on for that long; `own_time` has
+    the `time` module read the clock.
     """
     random.seed(SEED)
-    script = Script(day, strict=strict)
+    day = script.day
     loop = VirtualLoop(VirtualClock(day.started_wall_ns), limit_s=None)
     loop.clock.advance_to(day.from_ns)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
         with own_time(clock), _switched_on(denial):
-            runner.run(_run(script, app, target))
-    return _result(script, target)
+            return runner.run(_run(script, new_bus, app, target, others or {}))
 
 
 @contextmanager
@@ -106,21 +176,29 @@ def _switched_on(denial: Switch | None) -> Iterator[None]:
         denial.is_on = False
 
 
-async def _run(script: Script, app: Any, target: str) -> None:
-    bus = ReplayedBus(script)
+async def _run(script: S, new_bus: Callable[[S], B], app: Any, target: str, others: Mapping[str, Any]) -> B:
+    bus = new_bus(script)
     bus.watch_errors()
-    async with set_up(app, bus, target):
+    async with AsyncExitStack() as apps:
+        await apps.enter_async_context(set_up(app, bus, target))
+        bus.dismiss()
+        for name, other in others.items():
+            await apps.enter_async_context(set_up(other, bus, name))
         bus.remember()
+        bus.link_mailboxes()
         await bus.start()
         try:
             await script.play(bus.let_in, bus)
+            await asyncio.sleep(SETTLING_S)
+            bus.record_is_over()
             with suppress(TimeoutError):
                 async with asyncio.timeout(AFTERWARDS_S):
                     await bus.join()
         finally:
             script.is_closed = True
             await bus.stop(timeout_s=0)
-    bus.judge_rounds()
+    script.astray_count = bus.astray_count
+    return bus
 
 
 def _result(script: Script, target: str) -> Replayed:
@@ -143,11 +221,6 @@ def _result(script: Script, target: str) -> Replayed:
     )
 
 
-def day_version(day: Day) -> str:
-    """Return which version of openoutcry has recorded a day."""
-    return "" if day.manifest is None else day.manifest.version
-
-
 def _limits(script: Script) -> tuple[str, ...]:
     found = []
     if not script.day.is_taped:
@@ -155,15 +228,20 @@ def _limits(script: Script) -> tuple[str, ...]:
             "in which order agents took their events is not in this record (record='replay' keeps that): "
             "what differs may come from there"
         )
+    if script.day.gap:
+        found.append(f"{script.day.gap}; the day was replayed up to there")
+    if script.astray_count:
+        found.append(f"{script.astray_count} events were taken in another order than the tape says")
     if script.day.runs_count > 1:
         found.append(
             f"the journal has {script.day.runs_count} runs; what came after the first restart was not "
             "replayed"
         )
-    if day_version(script.day) != __version__:
+    version = script.day.manifest.version
+    if version != __version__:
         found.append(
-            f"the day was recorded by openoutcry {day_version(script.day)}, and this is {__version__}: "
-            "compare within one version"
+            f"the day was recorded by openoutcry {version}, and this is {__version__}: compare within one "
+            "version"
         )
     if script.aside_count:
         found.append(

@@ -11,7 +11,6 @@ from openoutcry.core.barrier import NEVER_NS, Recall, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome, StandIn, Status
 from openoutcry.core.terms import Terms
 from openoutcry.events import RoundReleased
-from openoutcry.ports import Level
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.script import Script
 from openoutcry.runtime.admission.again import Answer
@@ -40,41 +39,41 @@ class HeldAdmission(Admission):
         answer: Answer | None = None,
     ) -> bool:
         """Hold what is published against the record, and wait until it is its turn."""
-        turn = self._offer(event, level, vote)
+        turn = self._offer(event, level, vote, priority=priority)
         if turn is None:
             return await super().publish(event, priority, level, vote, answer)
-        await self._wait(turn)
-        return True
+        return await self._wait(turn)
 
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Hold what is published against the record."""
-        is_held = self._offer(event, level, None) is not None
+        is_held = self._offer(event, level, None, priority=priority) is not None
         return is_held or super().publish_nowait(event, priority, level)
 
     def admit_one(
         self, event: Any, priority: bool = False, level: str | None = None, *, is_caused: bool = False
     ) -> Any:
         """Hold what a thread has published against the record."""
-        is_held = self._offer(event, level, None) is not None
+        is_held = self._offer(event, level, None, priority=priority) is not None
         return is_held or super().admit_one(event, priority, level, is_caused=is_caused)
 
     async def publish_many(self, events: Any, priority: bool = False) -> int:
         """Hold each against the record; they are admitted when it is the turn of the last."""
         given = list(events)
-        turns = [self._offer(event, None, None) for event in given]
+        turns = [self._offer(event, None, None, priority=priority) for event in given]
         for event, turn in zip(given, turns, strict=True):
             if turn is None:
                 await super().publish(event, priority)
-            else:
-                await self._wait(turn)
+            elif not await self._wait(turn):
+                return given.index(event)
         return len(given)
 
-    async def _wait(self, turn: "asyncio.Future[bool]") -> None:
+    async def _wait(self, turn: "asyncio.Future[bool]") -> bool:
         """Wait for a turn, unless what is published waits for something itself: the start, or an outbox."""
-        if self._bus.running and outbox_of(self._bus) is None:
-            await turn
+        return await turn if self._bus.running and outbox_of(self._bus) is None else True
 
-    def _offer(self, event: Any, level: str | None, vote: Vote | None) -> "asyncio.Future[bool] | None":
+    def _offer(
+        self, event: Any, level: str | None, vote: Vote | None, *, priority: bool = False
+    ) -> "asyncio.Future[bool] | None":
         """Return the future of its turn; None: it is not held against the record."""
         self.check_thread("publish")
         survives = self._durable.level(self.access.check(event), level)
@@ -89,12 +88,18 @@ class HeldAdmission(Admission):
             return script.offer(event, None, None, votes=vote is not None)
         cause = who.cause()
         cause_id = None if cause is None else cause.event_id
-        return script.offer(event, who.subscription, cause_id, votes=vote is not None)
+        return script.offer(
+            event, who.subscription, cause_id, votes=vote is not None, priority=priority, level=level
+        )
 
     async def let_in(self, entry: Entry, vote: Vote | None) -> bool:
         """Admit a recorded event, as it was on the day."""
-        level = "memory" if entry.level is Level.MEMORY else entry.level.name.lower()
-        return await super().publish(entry.event, entry.lane == "high", level, vote)
+        stored = entry.stored
+        return await super().publish(entry.event, stored.lane == "high", stored.level.name.lower(), vote)
+
+    async def let_in_new(self, event: Any, priority: bool, level: str | None, vote: Vote | None) -> bool:
+        """Admit an event that is not as recorded."""
+        return await super().publish(event, priority, level, vote)
 
 
 class PlayedRound(Round):
@@ -127,7 +132,7 @@ class PlayedRound(Round):
             self.due_ns = (
                 NEVER_NS
                 if released is None
-                else max(opened_ns, past.at_ns + script.lost_ns) + released.noticed_ns
+                else max(opened_ns, past.at_ns + script.pace.lost_ns) + released.noticed_ns
             )
 
     def arrive(self, agent: str, signal: Any, now_ns: int) -> Verdict:

@@ -8,6 +8,7 @@
 import os
 import subprocess
 import sys
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import msgspec
 
 from openoutcry import errors
 from openoutcry.errors import ConfigError, OpenOutcryError, ReplayError
+from openoutcry.replay.change import Change, change_of
 from openoutcry.replay.engine import Replayed
 
 
@@ -27,6 +29,8 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool
     from_ns: int | None
     to_ns: int | None
+    change: Change
+    joins: bool
 
 
 class Answer(msgspec.Struct, frozen=True, kw_only=True):
@@ -45,6 +49,11 @@ def replay(
     from_ns: int | None = None,
     to_ns: int | None = None,
     key: bytes | None = None,
+    without: Iterable[str] = (),
+    silence: Iterable[str] = (),
+    delay: Mapping[str, float] | None = None,
+    replace: Mapping[str, Any] | None = None,
+    joins: bool = False,
 ) -> Replayed:
     """Run a recorded day again, and hold its agents against the record.
 
@@ -52,6 +61,11 @@ def replay(
     which they were on the day; what they publish is compared with what they published. It takes a process of
     its own, in which nothing goes out: no connection, no process, no file written. The main program of the
     app is not run: what it published is in the record.
+
+    With a change it is asked what would have been otherwise. The day is replayed as it was first, as a
+    control; if that is not identical, its differences are all that is returned. Then it is replayed with the
+    change: who is handed what it was handed on the day is held to the record, and everybody else does what
+    it does.
 
     Args:
         path: The journal, whether a bus writes to it or not.
@@ -61,9 +75,15 @@ def replay(
         from_ns: Begin here, in nanoseconds since 1970: agents get their memory back, as at a start.
         to_ns: End here.
         key: The key of a sealed journal.
+        without: Agents that were never hired: on no roster, with no subscription.
+        silence: Agents that are hired and say nothing.
+        delay: Agents that say everything later, by so many seconds.
+        replace: Agents in whose place an app subscribes, under the same name.
+        joins: With a change, what comes from outside waits for those who are late where everybody had settled
+            everything on the day. So does a main program that calls `join`.
 
     Raises:
-        ConfigError: The app is none, or makes its own bus.
+        ConfigError: The app is none, or makes its own bus; an agent is changed in two ways.
         RecordTooThin: The journal does not say enough of the day.
         ReplayError: The app raised, or the process died.
         JournalError: The journal cannot be read.
@@ -76,6 +96,10 @@ def replay(
         strict=strict,
         from_ns=from_ns,
         to_ns=to_ns,
+        change=change_of(
+            without, silence, delay, {name: app_name(other) for name, other in (replace or {}).items()}
+        ),
+        joins=joins,
     )
     found = subprocess.run(
         [sys.executable, "-m", "openoutcry.replay.child"],

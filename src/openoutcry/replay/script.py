@@ -18,6 +18,7 @@ from typing import Any, Final, Protocol
 from openoutcry.events import event_type_of
 from openoutcry.replay.comparing import Difference, compared
 from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.taking import Pace
 from openoutcry.units import NS_PER_S
 
 PATIENCE_NS: Final = 20_000_000
@@ -48,8 +49,11 @@ class Script:
         day: The recorded day.
         strict: Whether timestamps are compared as well.
         published: What agents have published of what is compared, by id.
+        offered: By whom, and when, what is in the record was published.
         differences: What they did otherwise, in the order in which it was found.
-        lost_ns: For how long what was missing has been waited for: so much later is all that follows.
+        pace: How far it is, for the mailboxes.
+        cut_count: How many events were published that the day had published later, or was about to.
+        astray_count: How many events were taken in another order than on the day.
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
 
@@ -59,9 +63,10 @@ class Script:
         self.day = day
         self.strict = strict
         self.published: dict[str, Any] = {}
+        self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
-        self.lost_ns = 0
-        self.aside_count = 0
+        self.pace = Pace(_now_ns, _call_at)
+        self.cut_count = self.aside_count = self.astray_count = 0
         self.is_closed = False
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
@@ -70,29 +75,44 @@ class Script:
 
     # -- what agents publish ------------------------------------------------------------------------
 
+    def is_touched(self, name: str) -> bool:  # noqa: ARG002 - for a script with a change
+        """Whether an agent need not do what it did: never, where nothing is changed."""
+        return False
+
     def knows(self, event_id: str) -> bool:
         """Whether an event is in the record."""
         return event_id in self.day.by_id
 
     def offer(
-        self, event: Any, agent: str | None, cause_id: str | None, *, votes: bool
+        self,
+        event: Any,
+        agent: str | None,
+        cause_id: str | None,
+        *,
+        votes: bool,
+        priority: bool = False,  # noqa: ARG002 - for a script that admits it as it is
+        level: str | None = None,  # noqa: ARG002 - likewise
     ) -> "asyncio.Future[bool]":
         """Take what the handler of `agent` has published (None: no handler), and return when it is admitted.
 
         What is not in the record is never admitted, and nobody waits for it.
         """
-        event_id, turn = event.event_id, asyncio.get_running_loop().create_future()
-        turn.set_result(True)
-        entry = self.day.by_id.get(event_id)
+        event_id, turn = event.event_id, _answered(answer=True)
+        entry, day = self.day.by_id.get(event_id), self.day
         if event_id in self.published or self.is_closed:
             return self._turns.get(event_id, turn)
         if entry is None:
-            if agent is None:
+            if event_id in day.refused:
+                turn = _answered(answer=False)
+            elif event_id in day.beyond or (agent or "", cause_id or "") in day.unended:
+                self.cut_count += 1
+            elif agent is None:
                 self.aside_count += 1
             else:
                 self.published[event_id] = event
                 self._note("extra", agent, event, None, cause_id)
             return turn
+        self.offered[event_id] = (agent or _source(event), self.pace.now_ns())
         self.published[event_id] = self._judge(entry, event, agent or _source(event), cause_id, votes=votes)
         if event_id in self._handed:
             return turn
@@ -159,14 +179,21 @@ class Script:
             while openings and openings[0].at_ns <= entry.at_ns:
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
-            await self._turn_of(loop, entry)
-            self._handed.add(entry.event.event_id)
-            await admit(entry)
-            turn = self._turns.pop(entry.event.event_id, None)
-            if turn is not None and not turn.done():
-                turn.set_result(True)
+            if await self._turn_of(loop, entry):
+                await self._hand_out(entry, admit)
+            if entry.level:
+                self.pace.moved(entry.position)
         for one in openings:
             await self._open(loop, one, rounds)
+
+    async def _hand_out(self, entry: Entry, admit: Admit) -> None:
+        """Admit a recorded event, and let who has published it go on."""
+        event_id = entry.event.event_id
+        self._handed.add(event_id)
+        await admit(entry)
+        turn = self._turns.pop(event_id, None)
+        if turn is not None and not turn.done():
+            turn.set_result(True)
 
     async def _open(self, loop: asyncio.AbstractEventLoop, one: PastRound, rounds: "OpensRounds") -> None:
         """Open a round that a main program had opened; see to it that an agent has opened its own."""
@@ -174,12 +201,12 @@ class Script:
         if one.opened_by and not rounds.is_open(one):
             await asyncio.sleep(IDLE_NS / NS_PER_S)
         if not rounds.is_open(one):
-            if one.opened_by:
+            if one.opened_by and not self.is_touched(one.opened_by):
                 self.note_round(one, "did not open its round")
             rounds.open(one)
 
     async def _until(self, loop: asyncio.AbstractEventLoop, at_ns: int) -> None:
-        left_s = (at_ns + self.lost_ns) / NS_PER_S - loop.time()
+        left_s = (at_ns + self.pace.lost_ns) / NS_PER_S - loop.time()
         if left_s > 0:
             await asyncio.sleep(left_s)
 
@@ -191,22 +218,37 @@ class Script:
             )
         )
 
-    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> None:
-        """Wait until an agent has published what it published on the day; not for ever."""
+    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> bool:
+        """Wait until an agent has published what it published on the day; not for ever. Always True."""
         event = entry.event
         event_id = event.event_id
         if not entry.is_made or event_id in self.published:
-            return
+            return True
         offered: asyncio.Future[None] = loop.create_future()
         self._awaited = (event_id, offered)
         try:
             async with asyncio.timeout(PATIENCE_NS / NS_PER_S):
                 await offered
         except TimeoutError:
-            self.lost_ns += PATIENCE_NS
+            self.pace.lost_ns += PATIENCE_NS
             self._missing[event_id] = self._note("missing", _source(event), event, entry, None)
         finally:
             self._awaited = None
+        return True
+
+
+def _now_ns() -> int:
+    return round(asyncio.get_running_loop().time() * NS_PER_S)
+
+
+def _call_at(at_ns: int, call: Callable[[], None]) -> None:
+    asyncio.get_running_loop().call_at(at_ns / NS_PER_S, call)
+
+
+def _answered(*, answer: bool) -> "asyncio.Future[bool]":
+    turn: asyncio.Future[bool] = asyncio.get_running_loop().create_future()
+    turn.set_result(answer)
+    return turn
 
 
 def _source(event: Any) -> str:

@@ -129,7 +129,7 @@ def _read_page(
 ) -> None:
     read = survey.add([entry.payload for entry in page], [entry.position for entry in page])
     for entry, (row, event) in zip(page, read, strict=True):
-        if isinstance(event, Undecodable):
+        if isinstance(event, Undecodable) and not entry.is_beside:
             its = needs.setdefault(id(row), _Needs())
             its.memories.update(memory.name for memory in memories if memory.needs(entry))
             for claim in claims:

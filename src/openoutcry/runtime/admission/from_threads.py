@@ -173,7 +173,7 @@ class ThreadIntake:
             # Urgent events have as much room again, which ordinary ones can never fill.
             room = self._most * 2 if urgent else self._most
             if not kill and len(self._entries) + len(self._normal) + len(self._high) >= room:
-                self._admission.refuse(Refusal.NO_ROOM)
+                self._admission.refuse(Refusal.NO_ROOM, event)
                 future.set_result(False)
                 return future
             self._entries.append((event, priority, future, handler))

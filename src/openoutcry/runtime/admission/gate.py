@@ -167,9 +167,11 @@ class Admission:
         self._high += self.fast_path.take_high_count()
         return self._high
 
-    def refuse(self, reason: Refusal) -> bool:
+    def refuse(self, reason: Refusal, event: Any) -> bool:
         """Count a refused event. Always False."""
         self.refused[reason.value] += 1
+        if self._bus.noted is not None:
+            self._bus.noted.refused(event.event_id)
         return False
 
     # -- publishing ---------------------------------------------------------------------------------
@@ -206,7 +208,7 @@ class Admission:
                 audience = bus.router.audience(event, is_kept=bool(survives))
                 if bus.running and await self.room.wait(verdict, audience, since_ns):
                     continue
-                verdict = self.refuse(verdict.reason)
+                verdict = self.refuse(verdict.reason, event)
             self._in_a_row += 1
             if not verdict or self._in_a_row >= IN_A_ROW_MAX:
                 # A publisher that awaits nothing else would keep the loop from every handler.
@@ -239,7 +241,7 @@ class Admission:
             raise BusClosed("the bus is stopping, and nobody can know yet that the kill switch is handled")
         if verdict is COPY_FIRST:
             raise ConfigError("level is 'replicated', which waits for other hosts: await publish(...)")
-        return self.refuse(verdict.reason) if isinstance(verdict, Wait) else verdict
+        return self.refuse(verdict.reason, event) if isinstance(verdict, Wait) else verdict
 
     async def publish_many(self, events: Iterable[Any], priority: bool = False) -> int:
         """Publish in order, up to the first that is refused; return how many were admitted."""
@@ -429,7 +431,7 @@ class Admission:
         if survives and store is not None and store.has_released(event.event_id):
             # An earlier life has accepted it: there is no room to be had for what delivers nothing new.
             return self.again.meet(event, survives, answer)
-        return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason)
+        return verdict if isinstance(verdict, Wait) else self.refuse(verdict.reason, event)
 
     def _judge(
         self, audience: Audience, depth: int, event_type: str, high: bool, *, patient: bool, paid: bool

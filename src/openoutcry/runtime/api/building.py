@@ -46,13 +46,13 @@ def foundation_of(
     ownership, chance = Ownership(), Chance(config.seed)
     recorder = Recorder(config, chance.first_seed)
     rounds = _rounds_of(config, clock, ownership, recorder, parts)
-    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds, chance)
+    bus = _state_of(config, clock or clock_of_loop(), ownership, rounds, chance, parts)
     make_slot = partial(StoreSlot, bus, config.persistence, journal, clock, recorder)
     return bus, rounds, parts.admission(bus, make_slot, config.kill_switch_releasers)
 
 
 def _state_of(
-    config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds, chance: Chance
+    config: BusConfig, clock: Clock, ownership: Ownership, rounds: Rounds, chance: Chance, parts: Parts
 ) -> BusState:
     """Return the state that the parts of a bus share."""
     window_ns = int(config.dedup_window_s * NS_PER_S)
@@ -62,7 +62,17 @@ def _state_of(
     seen = SeenIds(config.dedup_window, window_ns, pressure.shed_first, important)
     checks_all = config.check_events == "always"
     return BusState(
-        config.max_queue_size, pressure, clock, history, seen, ownership, rounds, checks_all, chance
+        config.max_queue_size,
+        pressure,
+        clock,
+        history,
+        seen,
+        ownership,
+        rounds,
+        checks_all,
+        chance,
+        parts.mailboxes,
+        is_taped=config.persistence is not None and config.persistence.record == "replay",
     )
 
 

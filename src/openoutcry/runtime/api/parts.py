@@ -5,6 +5,7 @@ from dataclasses import dataclass
 
 from openoutcry.core.barrier import Round
 from openoutcry.runtime.admission.gate import Admission
+from openoutcry.runtime.delivery.tape import MailboxKind
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,11 +15,13 @@ class Parts:
     Attributes:
         admission: Makes its admission, from what `Admission` takes.
         new_round: Makes the state machine of each of its rounds, from what `Round` takes.
+        mailboxes: Makes the mailboxes of its subscriptions; None: they are the usual ones.
 
     """
 
     admission: Callable[..., Admission] = Admission
     new_round: Callable[..., Round] = Round
+    mailboxes: MailboxKind | None = None
 
 
 USUAL = Parts()

@@ -101,6 +101,7 @@ class Subscribing:
             health=self._monitor,
             ownership=self._bus.ownership,
             shared_holds=self._bus.holds,
+            mailboxes=self._bus.mailboxes,
         )
         if owner is not None:
             self._live_with(subscription, owner)

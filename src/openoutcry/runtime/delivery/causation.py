@@ -437,6 +437,19 @@ class EnvelopeBus(Protocol):
         """What it knows of them."""
         ...
 
+    @property
+    def noted(self) -> "MadeNotes | None":
+        """What notes publications whose ids are not derived, if anything does."""
+        ...
+
+
+class MadeNotes(Protocol):
+    """What notes publications whose ids are not derived from the event being handled."""
+
+    def made(self, event_id: str) -> None:
+        """Note that the current call publishes one."""
+        ...
+
 
 def stamp_cause(bus: EnvelopeBus, event: Any) -> None:
     """Write the cause of a publication into the event or, for a user's own class, its envelope."""
@@ -444,6 +457,8 @@ def stamp_cause(bus: EnvelopeBus, event: Any) -> None:
     cause = None if who is None else who.cause()
     if cause is None or cause.event_id == event.event_id:  # an event that is passed on is not its own cause
         return
+    if bus.noted is not None and who is not None and not who.has_made(event.event_id):
+        bus.noted.made(event.event_id)
     if isinstance(event, Event):
         stamp(
             event,

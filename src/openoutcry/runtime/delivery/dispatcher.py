@@ -24,6 +24,9 @@ from openoutcry.runtime.delivery.stalls import StallWatch
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription
 
+Tap = Callable[[list[Any], str], None]
+"""Is called with events and their lane."""
+
 
 class Intake(Protocol):
     """What the dispatcher tells admission."""
@@ -62,6 +65,7 @@ class Dispatcher:
         "_bus",
         "_intake",
         "_noted",
+        "_on_tape",
         "_spilling",
         "_staged_at_ns",
         "_tap",
@@ -84,11 +88,21 @@ class Dispatcher:
         self.before_start: BeforeStart = BeforeStart()
         self._after: int | None = None
         self._noted: dict[int, tuple[Route, ...]] = {}
-        self._tap: Callable[[list[Any]], None] | None = None
+        self._on_tape: Tap | None = None if bus.noted is None else bus.noted.deliver
+        self._tap: Tap | None = self._on_tape
 
-    def tap(self, call: Callable[[list[Any]], None] | None) -> None:
+    def tap(self, call: Tap | None) -> None:
         """Call this with each batch of events that live in memory alone, as it is delivered; None: none."""
-        self._tap = call
+        note = self._on_tape
+        if call is None or note is None:
+            self._tap = call or note
+            return
+
+        def both(events: list[Any], lane: str) -> None:
+            note(events, lane)
+            call(events, lane)
+
+        self._tap = both
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved while the bus is under pressure; None: any of them may have."""
@@ -150,7 +164,7 @@ class Dispatcher:
         if bus.rates is not None:
             bus.rates.look(batch, self._staged_at_ns, mixed=self.mixed)
         if self._tap is not None:
-            self._tap(batch)
+            self._tap(batch, "normal")
         seen = bus.seen
         if self.mixed or batch[0].__class__ not in seen.passing:
             seen.keep(batch, self._staged_at_ns)
@@ -371,7 +385,7 @@ class Dispatcher:
         if not position:
             seen.keep(events, now_ns)
             if self._tap is not None:
-                self._tap(events)
+                self._tap(events, "high")
         if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         positions = (position,) if position else None
@@ -396,6 +410,7 @@ class Dispatcher:
         events, now_ns, seen = [event], bus.clock.now_ns(), bus.seen
         bus.history.append(events)
         seen.keep(events, now_ns)
+        self._note_control(event, is_kept=positions is not None or is_known)
         if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         takers: list[Subscription] = []
@@ -416,6 +431,11 @@ class Dispatcher:
         self._intake.hurry()
         if not self.stalls.is_on:
             self.stalls.look()
+
+    def _note_control(self, event: Any, *, is_kept: bool) -> None:
+        """Note on the tape that a kill switch is delivered; `is_kept`: the journal has it, or will."""
+        if self._bus.noted is not None:
+            self._bus.noted.deliver_control(event, is_kept=is_kept)
 
     def _cut_all(self) -> None:
         """Have every worker give the loop back after its current call."""

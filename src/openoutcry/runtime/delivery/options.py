@@ -312,16 +312,16 @@ def _superseding(overflow: Overflow, key: str | Callable[[Any], object], *, bloc
     return wanted
 
 
-def mailbox_of(options: Options, share: int) -> Mailbox:
-    """Return the mailbox that the options ask for."""
+def mailbox_of(options: Options, share: int, make: Callable[..., Mailbox]) -> Mailbox:
+    """Return the mailbox that the options ask for, made by `make`."""
     match options.overflow:
         case Conflate(key):
             lane = ConflatingLane if options.supersede is None else SupersedingLane
-            return Mailbox(lane("normal", _conflation_key(key)), share=share, counts=False)
+            return make(lane("normal", _conflation_key(key)), share=share, counts=False)
         case DropOldest(limit):
-            return Mailbox(BoundedLane("normal", limit), share=share, counts=False)
+            return make(BoundedLane("normal", limit), share=share, counts=False)
         case policy:
-            return Mailbox(Lane("normal"), share=share, gates=isinstance(policy, Gate))
+            return make(Lane("normal"), share=share, gates=isinstance(policy, Gate))
 
 
 def _conflation_key(key: str | Callable[[Any], object]) -> Callable[[Any], object]:

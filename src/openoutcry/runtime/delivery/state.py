@@ -14,6 +14,7 @@ from openoutcry.clocks import SystemClock
 from openoutcry.config import BackpressureConfig
 from openoutcry.core.halts import Halts
 from openoutcry.core.holds import Hold, SharedHolds
+from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.pressure import Pressure
 from openoutcry.core.rates import Rates
 from openoutcry.core.retries import DeadLetter
@@ -34,6 +35,7 @@ from openoutcry.runtime.delivery.redriving import LetterDispatcher, Redriving
 from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.tape import MailboxKind, Tape, mailboxes_of
 from openoutcry.runtime.delivery.unheard import Unheard
 from openoutcry.runtime.ownership import Ownership, resolve
 
@@ -80,6 +82,8 @@ class BusState:
         on_released: Called when a commit was released, with the position up to which everything is released,
             whether the commit has nothing but ordinary events with no header, and whether other desks have
             made all of them.
+        noted: The tape, where the day is recorded; None elsewhere.
+        mailboxes: Makes the mailboxes of subscriptions.
         fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
         seat_lost: Why it never will again: another process has claimed its desk since it started.
 
@@ -96,6 +100,8 @@ class BusState:
         rounds: RoundObserver,
         checks_all: bool,
         chance: Chance,
+        mailboxes: MailboxKind | None = None,
+        is_taped: bool = False,
     ) -> None:
         self.ownership = ownership
         self._rounds = rounds
@@ -139,6 +145,20 @@ class BusState:
         self._joiners: list[asyncio.Future[None]] = []
         self._stop_waiters: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
+        self.noted: Tape | None = Tape(self) if is_taped else None
+        self.mailboxes: MailboxKind = mailboxes or mailboxes_of(self.noted)
+
+    @property
+    def released(self) -> int:
+        """Everything up to this position of the journal has been handed out."""
+        return self.durability.released
+
+    @property
+    def boxes(self) -> Iterator[Mailbox]:
+        """The mailboxes of all subscriptions, control lanes included."""
+        for subscription in self.router:
+            yield subscription.mailbox
+            yield subscription.control
 
     def set_durability(self, durability: Durability | None) -> None:
         """Have this keep what is durable from now on; None: nothing does."""

@@ -5,6 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, fields, replace
 from enum import Enum
+from functools import partial
 from operator import attrgetter
 from typing import Any, Final, Protocol
 from weakref import ReferenceType, WeakMethod, ref
@@ -253,14 +254,16 @@ class Subscription:
         health: HealthObserver,
         ownership: Ownership,
         shared_holds: SharedHolds,
+        mailboxes: Callable[..., Mailbox],
     ) -> None:
         self.name = name
         self.selectors = selectors
         self._selected = _Selected.of(selectors)
         self.options: Options = options
-        self.mailbox: Mailbox = mailbox_of(options, share)
+        make = partial(mailboxes, name)
+        self.mailbox: Mailbox = mailbox_of(options, share, make)
         self.control_lane: ControlLane = ControlLane()
-        self.control: Mailbox = Mailbox(self.control_lane)
+        self.control: Mailbox = make(self.control_lane)
         self.latencies: Latencies = Latencies()
         self.durations: Latencies = Latencies()
         self.errors = self.retries = self.timeouts = 0

@@ -162,7 +162,7 @@ class Pages:
 
 
 def _page_of(entries: list[Stored], *, has_records: bool, is_part: bool = False) -> Page:
-    kept = entries if has_records else [entry for entry in entries if not is_record(entry.payload)]
+    kept = [e for e in entries if not e.is_beside and (has_records or not is_record(e.payload))]
     return Page(kept, is_part=is_part)
 
 

@@ -6,15 +6,16 @@ records reads an attribute or two. What was written is handed to the subscriptio
 """
 
 import asyncio
-from collections.abc import Sequence
-from typing import Protocol
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol
 
 from openoutcry.errors import JournalError
 from openoutcry.events import RECORDS, RoundOpened, decode
-from openoutcry.ports import Alike, Entry, Journal, Level, Written
+from openoutcry.ports import Alike, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.recorder import Record, Recorder
+from openoutcry.runtime.durability.taping import TapeWriter
 
 
 class Records:
@@ -74,17 +75,27 @@ class CommitRecords:
 
     Attributes:
         recorder: What has the records.
+        tape: What has the tape; None where the day is not recorded.
         are_due: Whether the next commit takes them along, whatever it is.
 
     """
 
     def __init__(
-        self, bus: BusState, dispatcher: Dispatcher, journal: Journal, recorder: Recorder, wait_s: float
+        self,
+        bus: BusState,
+        dispatcher: Dispatcher,
+        journal: Journal,
+        recorder: Recorder,
+        tape: TapeWriter | None,
+        header_of: Callable[[Any], Header | None],
+        wait_s: float,
     ) -> None:
         self._bus = bus
         self._dispatcher = dispatcher
         self._journal = journal
         self.recorder: Recorder = recorder
+        self.tape: TapeWriter | None = tape
+        self._header_of = header_of
         self.are_due: bool = False
         self._wait_s = wait_s
         self._commits: Committing | None = None
@@ -96,10 +107,14 @@ class CommitRecords:
         """The bus runs: from now on a commit is asked for where none is due."""
         self._commits = commits
         self.recorder.begin(self._arm)
+        if self.tape is not None:
+            self.tape.begin(self._arm_tape)
 
     def end(self) -> None:
         """Ask for nothing more: what waits goes into the next journal that is opened."""
         self.recorder.end()
+        if self.tape is not None:
+            self.tape.end()
         if self._commits is not None and self._commits.dead is not None:
             self.recorder.tell_what_waits()
         self._commits = None
@@ -112,17 +127,27 @@ class CommitRecords:
         if self._timer is None and self._commits is not None and self._bus.loop is not None:
             self._timer = self._bus.loop.call_later(self._wait_s, self._ring)
 
+    def _arm_tape(self, is_due: bool) -> None:
+        self._arm(is_due)
+        if is_due and self._commits is not None and self._commits.dead is None:
+            self._commits.ask()
+
     def _ring(self) -> None:
         self._timer = None
         if self._commits is None or self._commits.dead is not None:
             return
-        if self.recorder.has_more:
+        if self.recorder.has_more or (self.tape is not None and self.tape.has_any):
             self.are_due = True
             self._commits.ask()
         elif self.recorder.has_any:
             self._arm(is_due=False)  # a round is open: it says nothing when it is released
 
     # -- in commits ---------------------------------------------------------------------------------
+
+    def write_beside(self) -> None:
+        """Write the events at `memory` that are recorded, ahead of a commit. Raises what the journal does."""
+        if self.tape is not None:
+            self.tape.write_beside(self._journal, self._header_of)
 
     def entries_with(self, commit: Staged, entries: Sequence[Entry]) -> Sequence[Entry]:
         """Return what is to be written: the entries of a commit and, behind them, the records if due."""
@@ -142,6 +167,9 @@ class CommitRecords:
     def _take(self, *, all_of_them: bool) -> list[Record]:
         is_apart = self._bus.router.is_named(RoundOpened)
         records = self.recorder.take(self._journal, all_of_them=all_of_them, apart=is_apart)
+        part = None if self.tape is None else self.tape.record(self._journal)
+        if part is not None:
+            records.append(part)
         self.are_due = self.recorder.has_more
         if self.recorder.has_any:
             self._arm(self.are_due)

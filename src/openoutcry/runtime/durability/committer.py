@@ -302,7 +302,7 @@ class Committer:
         while self._late.is_pausing:
             self._commit(now=True)
 
-    def _commit(self, *, now: bool = False) -> None:
+    def _commit(self, *, now: bool = False) -> None:  # noqa: C901 - what is done for every commit is written out
         """Write what is staged, sync it if that is asked for, and release it. `now`: wait for nothing."""
         self._scheduled = False
         late = self._late.item
@@ -323,7 +323,9 @@ class Committer:
                 extras = self._prepare(commit, extras)
             records, own = self._records, commit if commit.entries is None else commit.entries
             takes = records.are_due or commit.must_sync or own is not commit or commit.level is Level.DISK
-            takes = takes and records.recorder.has_any
+            if records.tape is not None:
+                records.write_beside()
+            takes = takes and (records.recorder.has_any or records.tape is not None)
             entries = records.entries_with(commit, own) if takes else own
             changes = None if extras is None else extras.changes
             changes = commit.changes_with(changes) if commit.snapshots else changes

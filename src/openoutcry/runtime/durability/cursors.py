@@ -290,7 +290,8 @@ class Cursors:
             for entry, event in zip(found, decode_many([e.payload for e in found]), strict=True):
                 if entry.position > upto:
                     return
-                yield entry, event
+                if not entry.is_beside:
+                    yield entry, event
             if len(found) < URGENT_PAGE:
                 return
             position = found[-1].position

@@ -39,6 +39,8 @@ def _behind(journal: Journal, position: int) -> Iterator[list[Stored]]:
 
 def _is_wanted(durable: list[tuple[Subscription, Offsets]], entry: Stored) -> bool:
     event_type: str | None = None
+    if entry.is_beside:
+        return False
     for _, offsets in durable:
         if offsets.by_lane[entry.lane].wants(entry.position):
             event_type = event_type or entry.head().event_type or ""
@@ -121,7 +123,7 @@ async def waiting(
 
 def _waits(entry: Stored, state: CursorState | None) -> bool:
     """Return True if an entry waits behind the cursor of its lane."""
-    if state is None or entry.position <= state.floor:
+    if state is None or entry.is_beside or entry.position <= state.floor:
         return False
     if any(low <= entry.position <= high for low, high in state.settled):
         return False

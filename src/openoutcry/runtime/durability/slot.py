@@ -34,6 +34,7 @@ from openoutcry.runtime.durability.levels import Levels
 from openoutcry.runtime.durability.lock_wait import LOCK_WAIT_S
 from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.store import Store
+from openoutcry.runtime.durability.taping import TapeWriter
 from openoutcry.runtime.ownership import running_loop
 
 _OPEN_AGAIN_S = 0.05
@@ -77,6 +78,7 @@ class StoreSlot:
         self._journal = journal
         self._clock = clock
         self.recorder = recorder
+        self._tape = None if bus.noted is None else TapeWriter(bus.noted)
         self._dispatcher = dispatcher
         self._file: SqliteJournal | None = None
         self._permit: Permit | None = None
@@ -184,7 +186,9 @@ class StoreSlot:
                 config.path, key=config.key, engine=config.engine, lock_wait_s=lock_wait_s
             )
         try:
-            return Store(self._bus, self._dispatcher, config, journal, self.recorder, before, left)
+            return Store(
+                self._bus, self._dispatcher, config, journal, self.recorder, self._tape, before, left
+            )
         except BaseException:
             self._close_file(as_it_is=True)
             raise

@@ -45,6 +45,7 @@ from openoutcry.runtime.durability.marks_syncing import MARKS_SYNC_S, MarksSynci
 from openoutcry.runtime.durability.memories import Memories
 from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.saving import SavedCursors, Saving
+from openoutcry.runtime.durability.taping import TapeWriter
 
 log = logging.getLogger("openoutcry")
 
@@ -83,6 +84,7 @@ class Store:
         config: PersistenceConfig,
         journal: Journal,
         recorder: Recorder,
+        tape: TapeWriter | None,
         before: "Store | None" = None,
         left: str = "",
     ) -> None:
@@ -101,7 +103,9 @@ class Store:
         saved = SavedCursors(journal)
         halts = journal.halts()
         self._recorder, self._is_new = recorder, before is None
-        self._records = CommitRecords(bus, dispatcher, journal, recorder, config.cursor_save_s)
+        self._records = CommitRecords(
+            bus, dispatcher, journal, recorder, tape, self.header_of, config.cursor_save_s
+        )
         self.commits: Committer = Committer(bus, dispatcher, journal, self, self._records, config.sync)
         self.saving: Saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
@@ -452,6 +456,8 @@ class Store:
             self.journal.wait_for_locks(0)  # it would hold the loop: commits are put off instead
         if self._is_new and self.config.record != "off":
             self._recorder.started(self._bus.clock.wall_ns())
+            if self._records.tape is not None:
+                self._records.tape.started(self._bus.clock.now_ns())
         self._records.begin(self.commits)
         self.saving.begin()
         self.memories.begin()

@@ -480,7 +480,7 @@ class LogExport:
             return False
         if header is not None and (header.desk is not None or header.votes):
             return header.desk is None
-        if is_record(entry.payload):
+        if entry.is_beside or is_record(entry.payload):
             return False
         if self._takes_all and entry.lane == "normal":
             return True

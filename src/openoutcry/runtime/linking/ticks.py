@@ -141,7 +141,7 @@ class TickSender:
         """It was not admitted."""
         self._foreign.discard(event_id)
 
-    def _delivered(self, events: list[Any]) -> None:
+    def _delivered(self, events: list[Any], _lane: str) -> None:
         """Events that live in memory alone were delivered."""
         foreign, is_wanted = self._foreign, self._is_wanted
         if self._joined.is_out:

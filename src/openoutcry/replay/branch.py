@@ -1,0 +1,352 @@
+"""The script of a what-if: the day goes on as recorded, but for what a change leads to.
+
+An agent is *touched* when the change is about it, or when it is not handed what it was handed on the day. Who
+is not touched is held to the record, as in a check. Who is touched takes what comes, and what it publishes is
+admitted: as much later than in the control as it was on the day, or else as its median says.
+"""
+
+import asyncio
+from collections.abc import Collection, Iterable
+from contextvars import Context
+from statistics import median_low
+from typing import Any, Final, Protocol
+
+import msgspec
+
+from openoutcry.core.barrier import NEVER_NS, Round, Verdict
+from openoutcry.core.outcome import RoundOutcome
+from openoutcry.replay.change import Change, is_of
+from openoutcry.replay.comparing import compared
+from openoutcry.replay.day import Day, Entry
+from openoutcry.replay.gates import PlayedRound
+from openoutcry.replay.script import IDLE_NS, Script
+from openoutcry.units import NS_PER_S
+
+JOIN_S: Final = 3_600.0
+"""So long in virtual time is waited for those who are touched."""
+JOIN_STEP_S: Final = 0.01
+SLACK_NS: Final = 100_000
+"""So much later than its deadline a round is computed: answers that came before it may be on their way."""
+
+
+class Knowledge(msgspec.Struct, frozen=True):
+    """What the control has shown of the day."""
+
+    agents: dict[str, str]
+    """Who has published each event, by id."""
+    lags_ns: dict[str, int]
+    """How much later each was handed out than it was published in virtual time: how long it took."""
+
+
+def knowledge_of(control: Script) -> Knowledge:
+    """Return what a control has shown."""
+    by_id, offered = control.day.by_id, control.offered
+    return Knowledge(
+        {event_id: agent for event_id, (agent, _) in offered.items()},
+        {event_id: max(0, by_id[event_id].at_ns - at_ns) for event_id, (_, at_ns) in offered.items()},
+    )
+
+
+class BranchBus(Protocol):
+    """The bus, as the script of a what-if sees it."""
+
+    def takers(self, event: Any) -> Iterable[str]:
+        """Return the names of the subscriptions that take an event."""
+        ...
+
+    def waiting(self, names: Collection[str]) -> dict[str, int]:
+        """Return how many events some subscriptions have not settled, of those that have any."""
+        ...
+
+    def go_freely(self, name: str) -> None:
+        """Have a subscription take what comes; compute the rounds that expect it."""
+        ...
+
+    async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
+        """Admit an event that is not as recorded."""
+        ...
+
+
+class Branch(Script):
+    """The script of a what-if.
+
+    Attributes:
+        change: What is changed.
+        touched: The subscriptions that are touched.
+        left_out: Events from outside that are not handed out, since what they answer was not sent.
+        passed: Recorded events that were not published when it was their turn.
+        behind: How many events touched subscriptions had not settled at the end, by name.
+
+    """
+
+    def __init__(self, day: Day, known: Knowledge, change: Change, *, joins: bool = False) -> None:
+        super().__init__(day)
+        self.behind: dict[str, int] = {}
+        self._quiet = day.quiet_ids() if joins else frozenset[str]()
+        self.change = change
+        self.touched: set[str] = set()
+        self.left_out: list[Entry] = []
+        self.passed: set[str] = set()
+        self.bus: BranchBus | None = None
+        self._known = known
+        self._ready: set[str] = set()
+        self._gone_orders: set[str] = set()
+        self._late_calls: set[tuple[str, str]] = set()
+        self._tasks: set[asyncio.Task[None]] = set()
+        lags: dict[str, list[int]] = {}
+        for event_id, agent in known.agents.items():
+            lags.setdefault(agent, []).append(known.lags_ns[event_id])
+        self._usual_ns = {agent: median_low(found) for agent, found in lags.items()}
+
+    def is_touched(self, name: str) -> bool:
+        """Whether a subscription, or an agent, does not do what it did for certain."""
+        return name in self.touched or is_of(name, self.change.names)
+
+    def touch(self, name: str) -> None:
+        """A subscription is not handed what it was handed on the day."""
+        if name not in self.touched:
+            self.touched.add(name)
+            assert self.bus is not None, "it is there before anything is handed out"
+            self.bus.go_freely(name)
+
+    def _touch_takers(self, event: Any) -> None:
+        assert self.bus is not None, "as above"
+        for name in self.bus.takers(event):
+            self.touch(name)
+
+    # -- what agents publish ------------------------------------------------------------------------
+
+    def offer(
+        self,
+        event: Any,
+        agent: str | None,
+        cause_id: str | None,
+        *,
+        votes: bool,
+        priority: bool = False,
+        level: str | None = None,
+    ) -> "asyncio.Future[bool]":
+        """Take what was published: of who is touched, it counts as it is."""
+        if agent is None or self.is_closed or not self.is_touched(agent):
+            return super().offer(event, agent, cause_id, votes=votes)
+        event_id, loop = event.event_id, asyncio.get_running_loop()
+        turn: asyncio.Future[bool] = loop.create_future()
+        if is_of(agent, self.change.silence) or event_id in self.published:
+            turn.set_result(True)
+            return self._turns.get(event_id, turn)
+        entry = self.day.by_id.get(event_id)
+        is_same = entry is not None and not compared(entry.event, event)
+        self.published[event_id] = entry.event if is_same and entry is not None else event
+        lag_ns = self._lag_ns(event_id, agent, cause_id)
+        self._turns[event_id] = turn
+
+        def come() -> None:
+            if is_same and event_id not in self.passed and event_id not in self._handed:
+                self._ready.add(event_id)
+                if self._awaited is not None and self._awaited[0] == event_id:
+                    self._awaited[1].set_result(None)
+                return
+            task = loop.create_task(self._admit(event, votes, priority, level), context=Context())
+            self._tasks.add(task)
+            task.add_done_callback(self._tasks.discard)
+
+        if lag_ns:
+            loop.call_later(lag_ns / NS_PER_S, come, context=Context())
+        else:
+            come()
+        return turn
+
+    def _lag_ns(self, event_id: str, agent: str, cause_id: str | None) -> int:
+        """Return how long it takes until a publication is handed out; a call is late once."""
+        lag_ns = self._known.lags_ns.get(event_id, self._usual_ns.get(agent, 0))
+        if cause_id is None or (agent, cause_id) not in self._late_calls:
+            self._late_calls.add((agent, cause_id or ""))
+            lag_ns += self.change.delay_of(agent)
+        return lag_ns
+
+    async def _admit(self, event: Any, votes: bool, priority: bool, level: str | None) -> None:
+        """Admit what is not as recorded: whoever takes it is touched."""
+        assert self.bus is not None, "as above"
+        self._touch_takers(event)
+        turn = self._turns.pop(event.event_id, None)
+        try:
+            accepted = await self.bus.let_in_new(event, votes=votes, priority=priority, level=level)
+        except Exception as error:
+            if turn is None or turn.done():
+                raise
+            turn.set_exception(error)
+        else:
+            if turn is not None and not turn.done():
+                turn.set_result(accepted)
+
+    # -- what is handed out -------------------------------------------------------------------------
+
+    async def _turn_of(self, loop: asyncio.AbstractEventLoop, entry: Entry) -> bool:
+        """Wait until an event was published; False: it is not, and not handed out either."""
+        event_id = entry.event.event_id
+        agent = self._known.agents.get(event_id)
+        if agent is None:
+            if event_id in self._quiet:
+                await self._join(loop)
+            return self._is_left(entry)
+        if not self.is_touched(agent):
+            return await super()._turn_of(loop, entry)
+        if event_id not in self._ready:
+            await self._a_moment(loop, event_id)
+        if event_id in self._ready:
+            return True
+        self.passed.add(event_id)
+        order_id = getattr(entry.event, "order_id", None)
+        if entry.event.event_type == "order" and order_id and event_id not in self.published:
+            self._gone_orders.add(order_id)
+        self._touch_takers(entry.event)
+        return False
+
+    async def _join(self, loop: asyncio.AbstractEventLoop) -> None:
+        """Wait until those who are touched have settled what they were handed: everybody had, on the day."""
+        began_s = loop.time()
+        bus = self.bus
+        while bus is not None and bus.waiting(self.touched) and loop.time() - began_s < JOIN_S:  # noqa: ASYNC110
+            await asyncio.sleep(JOIN_STEP_S)
+        self.pace.lost_ns += round((loop.time() - began_s) * NS_PER_S)
+
+    async def _a_moment(self, loop: asyncio.AbstractEventLoop, event_id: str) -> None:
+        """Wait until nothing else can happen at this instant, or the event was published."""
+        offered: asyncio.Future[None] = loop.create_future()
+        self._awaited = (event_id, offered)
+        try:
+            async with asyncio.timeout(IDLE_NS / NS_PER_S):
+                await offered
+        except TimeoutError:
+            pass
+        finally:
+            self._awaited = None
+
+    def _is_left(self, entry: Entry) -> bool:
+        """Whether an event from outside comes all the same: not the fill of an order that was not sent."""
+        order_id = getattr(entry.event, "order_id", None)
+        if order_id is None or order_id not in self._gone_orders:
+            return True
+        self.left_out.append(entry)
+        self._touch_takers(entry.event)
+        return False
+
+
+class BranchRound(PlayedRound):
+    """A round that ends as on the day, unless somebody on its roster is touched: then it is computed.
+
+    Attributes:
+        is_computed: Whether it is.
+        is_changed: Whether its outcome is another one than on the day, or comes later.
+        waiters: The subscriptions that wait for it.
+
+    """
+
+    __slots__ = ("_answers", "_branch", "_look_at", "_recorded_ns", "is_changed", "is_computed", "waiters")
+
+    def __init__(self, branch: Branch, look_at: Any, *made_of: Any) -> None:
+        super().__init__(*made_of)
+        self._branch = branch
+        self._look_at = look_at
+        self._answers: list[tuple[int, str, Any, str]] = []
+        self.is_changed = self.is_computed = False
+        self.waiters: set[str] = set()
+        self._recorded_ns = self.due_ns
+        terms = self.past.terms
+        is_other = (frozenset(terms.roster), terms.quorum_count) != (
+            self.terms.roster,
+            self.terms.quorum_count,
+        )
+        if is_other or any(map(branch.is_touched, self.terms.roster)):
+            self.compute(self.opened_ns)
+
+    def compute(self, now_ns: int) -> None:
+        """From now on it is computed."""
+        if self.outcome is None and not self.is_computed:
+            self.is_computed = True
+            if self._recorded_ns != NEVER_NS:
+                self._look_at(self.round_id, self._recorded_ns + SLACK_NS)
+            self._judge(now_ns)
+
+    def arrive(self, agent: str, signal: Any, now_ns: int) -> Verdict:
+        """Take an opinion: at the instant at which it came on the day, if it is the recorded one."""
+        self._note(self._came_ns(signal.event_id, now_ns), agent, signal, "", now_ns)
+        return super().arrive(agent, signal, now_ns)
+
+    def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
+        """Take an answer without an opinion."""
+        released = self.past.released
+        after_ns = None if released is None else released.abstained_ns.get(agent)
+        is_recorded = after_ns is not None and not self._branch.is_touched(agent)
+        came_ns = self.opened_ns + after_ns if is_recorded and after_ns is not None else now_ns
+        self._note(came_ns, agent, None, reason, now_ns)
+        return super().abstain(agent, reason, now_ns)
+
+    def _came_ns(self, signal_id: str, now_ns: int) -> int:
+        entry, released = self._script.day.by_id.get(signal_id), self.past.released
+        if entry is None or released is None or signal_id in self._branch.passed:
+            return now_ns
+        for vote in released.votes:
+            if vote.signal_id == signal_id:
+                return self.opened_ns + vote.after_ns
+        late = (one.late_ns for one in self.past.late if one.signal_id == signal_id)
+        return next((self.opened_ns + released.took_ns + ns for ns in late), now_ns)
+
+    def _note(self, came_ns: int, agent: str, signal: Any, reason: str, now_ns: int) -> None:
+        self._answers.append((came_ns, agent, signal, reason))
+        if self.is_computed and self.outcome is None:
+            self._judge(now_ns)
+
+    def tick(self, now_ns: int) -> RoundOutcome | None:
+        """Let time pass."""
+        if not self.is_computed:
+            return super().tick(now_ns)
+        if self.outcome is None and (now_ns >= self.due_ns or now_ns > self._recorded_ns):
+            self._judge(now_ns)
+        return self.outcome
+
+    def _judge(self, now_ns: int) -> None:
+        """Compute the round from what has come so far."""
+        live = Round(self.round_id, self.terms, self.opened_ns, self.opened_wall_ns, self._recall)
+        to_come = NEVER_NS
+        for came_ns, agent, signal, reason in sorted(self._answers, key=lambda answer: answer[0]):
+            if came_ns > now_ns:
+                to_come = min(to_come, came_ns)
+            elif signal is None:
+                live.abstain(agent, reason, came_ns)
+            else:
+                live.arrive(agent, signal, came_ns)
+        outcome = live.tick(max(self.opened_ns, now_ns - SLACK_NS))
+        if outcome is None:
+            self.due_ns = min(to_come, live.due_ns + SLACK_NS)
+            self._look_at(self.round_id, self.due_ns)
+            if now_ns > self._recorded_ns:
+                self._change()
+            return
+        self.due_ns, self.outcome, self.state = NEVER_NS, outcome, live.state
+        if not self._is_as_recorded(outcome):
+            self._change()
+
+    def _change(self) -> None:
+        """It ends otherwise than on the day, or later: who waits for it is not handed what it was."""
+        self.is_changed = True
+        for name in sorted(self.waiters | {self.past.opened_by} - {""}):
+            self._branch.touch(name)
+
+    def close(self, reason: str, now_ns: int) -> RoundOutcome:
+        """End the round."""
+        return Round.close(self, reason, now_ns) if self.is_computed else super().close(reason, now_ns)
+
+    def _is_as_recorded(self, outcome: RoundOutcome) -> bool:
+        released, by_id = self.past.released, self._script.day.by_id
+        if released is None:
+            return False
+        is_same_end = (outcome.status.value, outcome.valid) == (released.status, released.valid)
+        votes = {vote.signal_id for vote in released.votes}
+        return (
+            is_same_end
+            and set(outcome.heard) == votes
+            and all(signal is by_id[i].event for i, (_, _, signal, _) in outcome.heard.items())
+            and outcome.abstained == dict(released.abstained)
+            and outcome.missing == frozenset(released.missing)
+        )

@@ -1,0 +1,174 @@
+"""The bus of a what-if: agents are not hired, silent, late or somebody else; rounds may end otherwise."""
+
+import asyncio
+from collections.abc import Callable, Collection, Iterable
+from typing import Any
+
+from openoutcry.core.barrier import Recall, Round, Verdict
+from openoutcry.core.outcome import RoundOutcome
+from openoutcry.core.terms import Terms
+from openoutcry.replay.answers import PlayedAnswers
+from openoutcry.replay.branch import Branch, BranchRound
+from openoutcry.replay.bus import ReplayedBus
+from openoutcry.replay.change import is_of
+from openoutcry.replay.day import PastRound
+from openoutcry.replay.gates import HeldAdmission
+from openoutcry.replay.taking import PlayedMailbox
+from openoutcry.runtime.api.answers import Outside, Question
+from openoutcry.runtime.delivery.causation import Cause, current
+from openoutcry.runtime.rounds.barriers import SignalBarrier
+from openoutcry.runtime.rounds.rounds import Ballot
+from openoutcry.units import NS_PER_S
+
+
+class BranchAnswers(PlayedAnswers):
+    """Answers of the day. Who asks what it had not asked abstains, as nobody knows the answer."""
+
+    def __init__(self, branch: Branch, abstain: Callable[[str, str, str], object]) -> None:
+        super().__init__(branch.day)
+        self._abstain = abstain
+
+    def is_unknown(self, asked: Question, cause: Cause | None) -> None:
+        """Abstain in the round that is asked about."""
+        if cause is not None and cause.round_id is not None:
+            self._abstain(asked.subscription, f"no answer of {asked.name!r} is on record", cause.round_id)
+
+
+class ChangedBus(ReplayedBus):
+    """A bus on which a day goes on with a change."""
+
+    def __init__(self, branch: Branch) -> None:
+        self._branch = branch
+        self._rounds_played: list[BranchRound] = []
+        self._opened_for: set[str] = set()
+        super().__init__(branch)
+        self._outside = Outside(self._bus, BranchAnswers(branch, self._abstain_unknown))
+        branch.bus = self
+
+    # -- rounds -------------------------------------------------------------------------------------
+
+    def _played_round(
+        self,
+        past: PastRound,
+        terms: Terms,
+        opened_ns: int,
+        wall_ns: int | None,
+        recall: Recall | None,
+    ) -> Round:
+        """Make a round that ends as on the day, or is computed."""
+        made = BranchRound(self._branch, self._look_at, past, self._script, terms, opened_ns, wall_ns, recall)
+        self._played.append(made)
+        self._rounds_played.append(made)
+        return made
+
+    @property
+    def rounds_played(self) -> tuple[BranchRound, ...]:
+        """The rounds of the day, as they have been this time."""
+        return tuple(self._rounds_played)
+
+    def _look_at(self, round_id: str, due_ns: int) -> None:
+        """Look at a round when it is due."""
+
+        def look() -> None:
+            if self._rounds.knows(round_id):
+                self._rounds.find(round_id).tick()
+
+        asyncio.get_running_loop().call_at(due_ns / NS_PER_S, look)
+
+    def open(self, one: PastRound) -> None:
+        """Open a round as it was on the day, without those who are not hired."""
+        gone = self._branch.change.without
+        self._open_with(one, [name for name in one.terms.roster if not is_of(name, gone)])
+        if one.opened_by:
+            self._opened_for.add(one.round_id)
+
+    def open_round(self, round_id: str | None = None, *terms: Any, **named: Any) -> SignalBarrier:
+        """Open a round; one that was opened in time in place of an agent that is late is there already."""
+        if round_id is not None and round_id in self._opened_for:
+            self._opened_for.discard(round_id)
+            return self._rounds.find(round_id)
+        return super().open_round(round_id, *terms, **named)
+
+    def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
+        """Expect an answer from an agent, if it is hired."""
+        if not is_of(agent_name, self._branch.change.without):
+            super().register_signal_agent(agent_name, critical)
+
+    def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
+        """Answer without an opinion: not if silent, and later if late."""
+        change = self._branch.change
+        if is_of(agent, change.silence):
+            return Verdict.STRANGER
+        delay_ns = change.delay_of(agent)
+        if not delay_ns:
+            return super().abstain(agent, reason, round_id)
+        loop = asyncio.get_running_loop()
+        loop.call_later(delay_ns / NS_PER_S, self._abstain_unknown, agent, reason, round_id)
+        return Verdict.COUNTED
+
+    def _abstain_unknown(self, agent: str, reason: str, round_id: str | None) -> None:
+        """Abstain in a round, if it is known."""
+        if round_id is None or self._rounds.knows(round_id):
+            self._rounds.abstain(agent, reason, round_id)
+
+    async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
+        """Wait for an outcome; who is handed another one than on the day is touched."""
+        who = current.get()
+        if who is None or who.bus is not self._bus:
+            return await super().wait_for_signals(round_id)
+        for one in self._rounds_played:
+            if one.outcome is None and round_id in (None, one.round_id):
+                one.waiters.add(who.subscription)
+        outcome = await super().wait_for_signals(round_id)
+        if any(one.is_changed and one.outcome is outcome for one in self._rounds_played):
+            self._branch.touch(who.subscription)
+        return outcome
+
+    # -- who is there -------------------------------------------------------------------------------
+
+    def dismiss(self) -> None:
+        """After the set-up: end the subscriptions of those who are not hired, or are replaced."""
+        change = self._branch.change
+        gone = (*change.without, *change.replace)
+        for subscription in [one for one in self._bus.router if is_of(one.name, gone)]:
+            self._consumers.end(subscription)
+
+    def record_is_over(self) -> None:
+        """Note who is behind."""
+        self._branch.behind = self.waiting(self._branch.touched)
+
+    # -- what the script asks -----------------------------------------------------------------------
+
+    def waiting(self, names: Collection[str]) -> dict[str, int]:
+        """Return how many events some subscriptions have not settled, of those that have any."""
+        counts = {
+            one.name: one.mailbox.waiting + one.mailbox.in_flight
+            for one in self._bus.router
+            if one.name in names
+        }
+        return {name: count for name, count in counts.items() if count}
+
+    def takers(self, event: Any) -> Iterable[str]:
+        """Return the names of the subscriptions that take an event."""
+        groups = self._bus.router.route(event)
+        return [subscription.name for group in groups for subscription in group.subscriptions]
+
+    def go_freely(self, name: str) -> None:
+        """Have a subscription take what comes, and compute the open rounds that expect it."""
+        for subscription in self._bus.router:
+            box = subscription.mailbox
+            if subscription.name == name and isinstance(box, PlayedMailbox):
+                box.go_freely()
+                box.wake()
+        for one in self._rounds_played:
+            if one.outcome is None and any(is_of(name, (agent,)) for agent in one.terms.roster):
+                one.compute(self._bus.clock.now_ns())
+                self._rounds.find(one.round_id).tick()
+
+    async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
+        """Admit an event that is not as recorded."""
+        admission, vote = self._admission, None
+        assert isinstance(admission, HeldAdmission), "it is one of its parts"
+        if votes:
+            vote = Ballot(self._rounds, event, self._rounds.agent_of(event), None)
+        return await admission.let_in_new(event, priority, level, vote)

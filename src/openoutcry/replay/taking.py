@@ -1,0 +1,178 @@
+"""Taking, as on the day: a mailbox that hands its worker what the tape says, when it says so.
+
+Without a tape a mailbox is like any other.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
+from typing import Any, Final, NamedTuple
+
+from openoutcry.core.lanes import Batch, Lane, LaneName
+from openoutcry.core.mailbox import Mailbox
+
+NEVER_NS: Final = 2**63 - 1
+
+
+class Step(NamedTuple):
+    """An event that a subscription took on the day.
+
+    Attributes:
+        lane: The lane that it took it from.
+        event_id: The event.
+        attempt: How often it had begun it by then, this time included.
+        begun_ns: When, from the start of the run; 0 for one that followed another without a pause.
+        head: The position up to which everything had been handed out by then.
+
+    """
+
+    lane: str
+    event_id: str
+    attempt: int
+    begun_ns: int
+    head: int
+
+
+class Pace:
+    """How far the script is, as mailboxes see it.
+
+    Attributes:
+        position: Everything durable up to this position has been handed out.
+        lost_ns: By how much everything is later than on the day.
+        now_ns: Returns the time, from the start of the run.
+
+    """
+
+    def __init__(self, now_ns: Callable[[], int], call_at: Callable[[int, Callable[[], None]], None]) -> None:
+        self.position: int = 0
+        self.lost_ns: int = 0
+        self.now_ns: Callable[[], int] = now_ns
+        self.call_at: Callable[[int, Callable[[], None]], None] = call_at
+        self._behind: dict[PlayedMailbox, None] = {}
+
+    def wait(self, mailbox: "PlayedMailbox") -> None:
+        """Wake a mailbox's worker when the script has come further."""
+        self._behind[mailbox] = None
+
+    def moved(self, position: int) -> None:
+        """Everything up to this position has been handed out."""
+        self.position = max(self.position, position)
+        if self._behind:
+            behind, self._behind = self._behind, {}
+            for mailbox in behind:
+                mailbox.wake()
+
+
+class PlayedLane(Lane):
+    """A lane that lets go, as it comes, what nobody took on the day.
+
+    Attributes:
+        taken_ids: What was taken; None: everything is.
+
+    """
+
+    __slots__ = ("taken_ids",)
+
+    def __init__(self, name: LaneName, taken_ids: set[str] | None) -> None:
+        super().__init__(name)
+        self.taken_ids: set[str] | None = taken_ids
+
+    def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
+        """Accept events; of those that nobody took, no more than the count."""
+        ids = self.taken_ids
+        if ids is not None and not all(event.event_id in ids for event in events):
+            kept = [index for index, event in enumerate(events) if event.event_id in ids]
+            self.overflow(len(events) - len(kept))
+            events = [events[index] for index in kept]
+            positions = [positions[index] for index in kept] if positions else positions
+        super().push(events, at_ns, positions)
+
+
+class PlayedMailbox(Mailbox):
+    """A mailbox from which is taken what was taken on the day, in that order and at that time.
+
+    Attributes:
+        wake: Wakes the worker, if it waits.
+        astray_count: How many events were taken in another order than on the day.
+
+    """
+
+    __slots__ = ("_pace", "_steps", "_timer_ns", "astray_count", "wake")
+
+    def __init__(self, pace: Pace, steps: Iterable[Step], **options: Any) -> None:
+        self._pace = pace
+        self._steps = deque(steps)
+        ids = {step.event_id for step in self._steps}
+        super().__init__(PlayedLane("normal", ids), **options)
+        self.high = PlayedLane("high", ids)
+        self._timer_ns = NEVER_NS
+        self.astray_count: int = 0
+        self.wake: Callable[[], object] = bool
+
+    __hash__ = object.__hash__
+
+    def go_freely(self) -> None:
+        """Take what comes, from now on: nothing is as on the day any more."""
+        self._steps.clear()
+        for lane in (self.high, self.normal):
+            assert isinstance(lane, PlayedLane), "they were made here"
+            lane.taken_ids = None
+
+    @property
+    def is_free(self) -> bool:
+        """Whether it takes what comes."""
+        return isinstance(self.high, PlayedLane) and self.high.taken_ids is None
+
+    def take(self, limit: int, now_ns: int) -> Batch | None:
+        """Hand over the next event, when it is its turn."""
+        if self.is_free:
+            return super().take(limit, now_ns)
+        while self._steps:
+            step = self._steps[0]
+            if not self._is_due(step):
+                return None
+            lane = self.high if step.lane == "high" else self.normal
+            batch = lane.take(1, now_ns)
+            if batch is None:
+                if step.attempt > 1 and not _waits(lane, step.event_id):
+                    self._steps.popleft()  # it failed on the day, and has not now
+                    continue
+                return None
+            if batch.attempts and batch.events[0].event_id != step.event_id:
+                lane.expire(batch)  # it fails now, and did not on the day: there was no second attempt
+                continue
+            self._pass(batch.events[0].event_id)
+            self.open.append(batch)
+            return batch
+        return None
+
+    def _pass(self, event_id: str) -> None:
+        """Go on behind the step of an event, which is the next one, or else was taken astray."""
+        if self._steps[0].event_id == event_id:
+            self._steps.popleft()
+            return
+        self.astray_count += 1
+        for step in self._steps:
+            if step.event_id == event_id:
+                self._steps.remove(step)
+                return
+
+    def _is_due(self, step: Step) -> bool:
+        """Whether an event may be taken; if not, the worker is woken when it may."""
+        pace, due_ns = self._pace, step.begun_ns + self._pace.lost_ns
+        if step.head > pace.position:
+            pace.wait(self)
+            return False
+        if pace.now_ns() >= due_ns:
+            return True
+        if due_ns < self._timer_ns:
+            self._timer_ns = due_ns
+            pace.call_at(due_ns, self._ring)
+        return False
+
+    def _ring(self) -> None:
+        self._timer_ns = NEVER_NS
+        self.wake()
+
+
+def _waits(lane: Lane, event_id: str) -> bool:
+    return any(event.event_id == event_id for event in lane.waiting_events())
