@@ -25,6 +25,7 @@ from openoutcry.dashboard.events import cut, shown
 from openoutcry.dashboard.journal_file import Deadline, JournalFile
 from openoutcry.dashboard.refusals import Parameters, Refused
 from openoutcry.journals import JournalReader
+from openoutcry.journals.refusals import real_path
 from openoutcry.journals.showing import head_of, time_of
 from openoutcry.ports import Clock, Stored
 from openoutcry.printable import printable
@@ -131,10 +132,11 @@ class Side:
         kept = self.said[type_name]
         return list(kept) if last_ns is None else [one for one in kept if one.wall_ns <= last_ns]
 
-    def to_dict(self, name: str, type_name: str) -> dict[str, Any]:
+    def to_dict(self, name: str, type_name: str, own: JournalFile | None) -> dict[str, Any]:
         """Return how far it is."""
         return {
-            "name": shown(name),
+            "name": name,
+            "own": self.file is own,
             "read": self.read,
             "head": self.head,
             "first_ns": self.first_ns,
@@ -147,11 +149,12 @@ class Comparer:
     """Holds journals against each other.
 
     Attributes:
-        names: What they are called, the page's own first.
+        names: What they are called, safe to show; the page's own first.
 
     """
 
-    def __init__(self, files: Mapping[str, JournalFile]) -> None:
+    def __init__(self, files: Mapping[str, JournalFile], own: JournalFile | None) -> None:
+        self._own = own
         self.names: list[str] = list(files)
         self._sides = {name: Side(file) for name, file in files.items()}
         self._pairings: OrderedDict[tuple[object, ...], list[Pair]] = OrderedDict()
@@ -170,9 +173,9 @@ class Comparer:
         for one in sides:
             await one.file.look(one.look)
         answer: dict[str, Any] = {
-            "journals": [shown(name) for name in self.names],
-            "a": first.to_dict(wanted.names[0], wanted.type),
-            "b": second.to_dict(wanted.names[1], wanted.type),
+            "journals": self.names,
+            "a": first.to_dict(wanted.names[0], wanted.type, self._own),
+            "b": second.to_dict(wanted.names[1], wanted.type, self._own),
             "complete": all(one.is_read for one in sides),
         }
         if not answer["complete"]:
@@ -221,7 +224,7 @@ def _notes(first: Side, second: Side, wanted: Wanted) -> list[str]:
     """Return what is to be known of the two before the differences mean anything."""
     if not (first.head and second.head):
         named = zip(wanted.names, (first, second), strict=True)
-        return [f"{shown(name)} is empty" for name, side in named if not side.head]
+        return [f"{name} is empty" for name, side in named if not side.head]
     if first.first_ns > second.last_ns or second.first_ns > first.last_ns:
         return ["the two have no time in common, so every event of one is missing in the other"]
     notes = []
@@ -229,7 +232,7 @@ def _notes(first: Side, second: Side, wanted: Wanted) -> list[str]:
     for word, (one, other) in (("starts", starts), ("ends", ends)):
         if abs(one - other) > NS_PER_S:
             notes.append(
-                f"{shown(wanted.names[0])} {word} at {time_of(one)}, {shown(wanted.names[1])} at "
+                f"{wanted.names[0]} {word} at {time_of(one)}, {wanted.names[1]} at "
                 f"{time_of(other)}: what lies between is in one of them alone"
             )
     if any(wanted.type in side.full_ns for side in (first, second)):
@@ -240,19 +243,22 @@ def _notes(first: Side, second: Side, wanted: Wanted) -> list[str]:
 def named_files(
     own: JournalFile | None, others: Iterable[Path], key: bytes | None, clock: Clock
 ) -> dict[str, JournalFile]:
-    """Return the journals that may be compared, by their files' names; by their paths where two are alike.
+    """Return the page's own journal and those that may be compared, by the names of their files.
 
-    Blocks. The key is for those that are sealed. Raises `JournalError` for a file that is no journal.
+    Where two have one name, they go by their paths. Blocks. The key is for those that are sealed. Raises `JournalError` for a file that is no journal.
     """
     files = [] if own is None else [own]
     for path in others:
+        if any(file.path == real_path(path) for file in files):
+            continue
         with JournalReader(path) as reader:
-            is_sealed = reader.is_sealed
-        files.append(JournalFile(path, key if is_sealed else None, clock))
-        files[-1].check()
-    files = list({file.path: file for file in files}.values())
+            known = key if reader.is_sealed else None
+        JournalReader(path, key=known).close()
+        files.append(JournalFile(path, known, clock))
     names = Counter(file.path.name for file in files)
-    return {file.path.name if names[file.path.name] == 1 else str(file.path): file for file in files}
+    return {
+        printable(file.path.name if names[file.path.name] == 1 else str(file.path)): file for file in files
+    }
 
 
 async def _rows(pairs: list[Pair], first: JournalFile, second: JournalFile) -> list[dict[str, Any]]:

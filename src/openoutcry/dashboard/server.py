@@ -72,10 +72,10 @@ class Page:
         host, port = listener.getsockname()[:2]
         self.url = f"http://{_in_address(host)}:{port}"
         self._file = None if path.is_socket() else JournalFile(path, key, clock)
+        self._compared = named_files(self._file, compare, key, clock)
         if self._file is not None:
             self._file.check()
         self._explainer = None if self._file is None else Explainer(path, key)
-        self._others = named_files(self._file, compare, key, clock)
         self._watcher = Watcher(path)
         self._hub = Hub(self._watcher, clock, None if self._file is None else Tail(self._file))
         self._series = Series(self._watcher, clock)
@@ -91,7 +91,7 @@ class Page:
             path=path,
             file=self._file,
             explainer=self._explainer,
-            comparer=Comparer(self._others),
+            comparer=Comparer(self._compared, self._file),
             metrics_token=metrics_token,
             metrics_are_open=host in LOOPBACK,
         )
@@ -102,9 +102,8 @@ class Page:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGINT, SIGTERM, or `stop`; `ready` is called when it answers."""
         async with AsyncExitStack() as living:
-            for file in (self._file, *self._others.values()):
-                if file is not None:
-                    living.callback(file.close)
+            for file in self._compared.values():
+                living.callback(file.close)
             if self._explainer is not None:
                 living.callback(self._explainer.close)
             await living.enter_async_context(self._watcher)

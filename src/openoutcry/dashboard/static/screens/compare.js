@@ -1,6 +1,6 @@
 // Compare: what two journals decided, side by side, and only what differs; one pair opened, field by field.
 import { html, useEffect, useRef, useState } from "../dom.js";
-import { store, useJson } from "../store.js";
+import { useJson } from "../store.js";
 import { clock, count, Empty, Fact, Failed, go, Mark, plain, Table, Text, to } from "../ui.js";
 
 const AGAIN_MS = 250, PAGE = 100;
@@ -8,7 +8,6 @@ const KINDS = { size: "another size", side: "another side", gone: "gone", new: "
 const LEVELS = { size: "warn", side: "bad", gone: "bad", new: "warn", other: "idle" };
 const TYPES = { decision: "decisions", validated_decision: "validated decisions", order: "orders", fill: "fills" };
 const keyOf = (row) => (row.a ? `a${row.a.pos}` : `b${row.b.pos}`);
-const own = (name) => store.me?.journal?.endsWith("/" + name) || store.me?.journal === name;
 
 /** The answer of `path`, asked for again until both journals were read. */
 function useAnswer(path) {
@@ -44,7 +43,7 @@ const difference = (row) => html`<span class=${LEVELS[row.kind] === "idle" ? "" 
 function Row({ row, data }) {
   const title = useRef();
   useEffect(() => title.current?.focus({ preventScroll: true }), [row]);
-  const place = (name, one) => one && (own(name) ? html`<a class="name" href=${to("/events", { pos: String(one.pos) })}>#${one.pos}</a>, <a class="name" href=${"/why/" + encodeURIComponent("#" + one.pos)}>why</a>` : `#${one.pos}`);
+  const place = (side, one) => one && (side.own ? html`<a class="name" href=${to("/events", { pos: String(one.pos) })}>#${one.pos}</a>, <a class="name" href=${"/why/" + encodeURIComponent("#" + one.pos)}>why</a>` : `#${one.pos}`);
   const cols = [
     { head: "field", w: "30%", cell: ([name]) => html`<${Text}>${name}<//>` },
     { head: html`<${Text}>${data.a.name}<//>`, cell: ([, one]) => html`<span class="wrapped"><${Text}>${one}<//></span>` },
@@ -53,7 +52,7 @@ function Row({ row, data }) {
   return html`<section class="sheet pane" aria-label="One difference"><div class="head"><a class="rest" data-close href=${to("/compare", { ...data.query, at: "" })}>Close</a></div>
     <h1 tabindex="-1" ref=${title}>${row.symbol && html`<${Text}>${row.symbol}<//>: `}${KINDS[row.kind]}</h1>
     <dl class="facts two"><${Fact} term="time">${clock(row.wall_ns, true)}<//><${Fact} term="who"><${Text}>${row.agent || "–"}<//><//><${Fact} term="round">${row.round ? html`<a class="name" href=${"/rounds/" + encodeURIComponent(row.round)}><${Text}>${row.round}<//></a>` : "–"}<//><${Fact} term="id"><${Text}>${row.id}<//><//>
-      <${Fact} term=${plain(data.a.name)}>${said(row.a)} ${place(data.a.name, row.a)}<//><${Fact} term=${plain(data.b.name)}>${said(row.b)} ${place(data.b.name, row.b)}<//></dl>
+      <${Fact} term=${plain(data.a.name)}>${said(row.a)} ${place(data.a, row.a)}<//><${Fact} term=${plain(data.b.name)}>${said(row.b)} ${place(data.b, row.b)}<//></dl>
     ${row.fields.length > 0 && html`<${Table} label="Fields that differ" cols=${cols} rows=${row.fields} id=${([name]) => name} />`}
     ${row.more > 0 && html`<p class="quiet">and ${count(row.more)} more fields.</p>`}
     ${!row.a && html`<p class="quiet"><${Text}>${data.a.name}<//> has nothing of the kind.</p>`}${!row.b && html`<p class="quiet"><${Text}>${data.b.name}<//> has nothing of the kind.</p>`}</section>`;
