@@ -42,7 +42,8 @@ OpenOutcryError
 │   ├── LoopClosed         the loop on which the bus was started is closed
 │   └── ForkedBus          a call in a child that was forked while the bus was in use
 ├── ReplayError            a recorded day could not be replayed
-│   └── EffectDenied       an agent of a replay was about to do something outside of it
+│   ├── EffectDenied       an agent of a replay was about to do something outside of it
+│   └── InvalidRow         a row of a table cannot be an event (also a ValueError)
 └── NotYetAvailable        a capability this version does not have (also a NotImplementedError)
 ```
 
@@ -291,6 +292,25 @@ class EffectDenied(ReplayError):
 
     What came from there on the day belongs into the record: `await bus.recorded(...)`.
     """
+
+
+class InvalidRow(ReplayError, ValueError):
+    """A row of a table for a backtest cannot be an event, or not at this place. Nothing was run.
+
+    Attributes:
+        path: The file.
+        row: The line of a text file, its head being the first; else the row, counted from 1.
+        column: The column; empty where it is about the row as a whole.
+        value: What stands there, as text.
+
+    """
+
+    def __init__(self, message: str, path: str = "", row: int = 0, column: str = "", value: str = "") -> None:
+        super().__init__(message)
+        self.path = path
+        self.row = row
+        self.column = column
+        self.value = value
 
 
 class NotYetAvailable(OpenOutcryError, NotImplementedError):

@@ -128,6 +128,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._born_s = _real_s()
         self._idle_since_s: float | None = None
         self._turns_count = 0
+        self._settling: list[asyncio.Future[None]] = []
         self._jobs = 0
         self._children: list[asyncio.SubprocessTransport] = []
         self._pools: weakref.WeakSet[Any] = weakref.WeakSet()
@@ -143,6 +144,12 @@ class VirtualLoop(asyncio.SelectorEventLoop):
     def create_future(self) -> asyncio.Future[Any]:
         """As in asyncio; it hashes by its number."""
         return _NumberedFuture(self)
+
+    async def settle(self) -> None:
+        """Wait until nobody can do anything more at this instant. Time does not move meanwhile."""
+        settled = self.create_future()
+        self._settling.append(settled)
+        await settled
 
     # -- what is going on outside ------------------------------------------------------------------
 
@@ -205,16 +212,25 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         if self._idle_since_s is None:
             self._idle_since_s = now_s
         busy = self._work_outside()
-        if timeout_s is not None:
+        if timeout_s is not None or self._settling:
             if busy and now_s - self._idle_since_s < self._patience_s:
                 return _SLICE_S
-            self._jump(timeout_s)
+            if self._settling:
+                self._end_settling()
+            elif timeout_s is not None:
+                self._jump(timeout_s)
             return 0
         if busy or self._wakeable():
             return _SLICE_S
         if self._real_selector.has_news():
             return 0  # a thread called in and ended in the meantime
         raise Deadlock(self._report("nothing is ready, no timer is set, nothing outside can wake the loop"))
+
+    def _end_settling(self) -> None:
+        settled, self._settling = self._settling, []
+        for waiting in settled:
+            if not waiting.done():
+                waiting.set_result(None)
 
     def _check_limit(self, now_s: float) -> None:
         if self._limit_s is not None and now_s - self._born_s > self._limit_s:

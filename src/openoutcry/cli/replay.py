@@ -1,13 +1,14 @@
-"""`openoutcry replay`: runs a recorded day again, and says what its agents would do otherwise."""
+"""`openoutcry replay`: runs a recorded day again, and says what its agents do otherwise; or a backtest."""
 
 import sys
 import time
 from collections import Counter
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from openoutcry.cli.backtest import are_tables, refuse_options, run_backtest, tell_hashes, with_options
 from openoutcry.cli.console import print_lines, say
 from openoutcry.cli.journal import options
 from openoutcry.cli.journal.access import plainly
@@ -23,12 +24,16 @@ if TYPE_CHECKING:
 TOO_THIN: Final = 4
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
 _CHANGES_MOST: Final = 20
-_HEX: Final = 12
-"""So many digits of a hash are shown; JSON has all of them."""
 
 
 @click.command()
-@options.journal
+@click.argument(
+    "paths",
+    metavar="JOURNAL|TABLE...",
+    nargs=-1,
+    required=True,
+    type=click.Path(path_type=Path, readable=False),
+)
 @click.option(
     "--app",
     metavar="MODULE:APP",
@@ -51,10 +56,11 @@ _HEX: Final = 12
     is_flag=True,
     help="What comes from outside waits for those who are late, where all was settled on the day.",
 )
+@with_options
 @options.as_json
 @options.key_file
 def replay(
-    path: Path,
+    paths: tuple[Path, ...],
     app: str | None,
     from_ns: int | None,
     to_ns: int | None,
@@ -66,6 +72,7 @@ def replay(
     joins: bool,
     as_json: bool,
     key_file: Path | None,
+    **given: Any,
 ) -> None:
     """Run a recorded day again, and compare what its agents do.
 
@@ -79,12 +86,26 @@ def replay(
     what it was handed on the day is held to the record, everybody else does what it does. Decisions are
     compared, not money: an order that is new stays open, unless an agent fills it.
 
-    Exit codes: 0 identical, or what a change led to was shown. 1 not identical. 2 a mistake in the command.
-    4 the record does not say enough; the message says what to record.
+    With tables of bars or ticks, CSV or Parquet, it is a backtest: each row is published at its instant, on
+    virtual time, and the agents do what they do. Rows of several tables come in the order of their times. A
+    column is a field by its name: time, symbol, price or open, high, low, close, volume, bid, ask, interval.
+
+    Exit codes: 0 identical, or what a change led to was shown, or a backtest in which all was handled. 1 not
+    identical, or not all was handled. 2 a mistake in the command. 4 the record does not say enough; the
+    message says what to record.
     """
     from openoutcry.replay import replay as run_again
 
-    began_s = time.monotonic()
+    if are_tables(paths):
+        journal_alone = {"from": from_ns, "to": to_ns, "strict": strict, "key-file": key_file}
+        what_if = {"without": without, "silence": silence, "delay": delay, "replace": replace, "join": joins}
+        _refuse_for_tables({**journal_alone, **what_if})
+        run_backtest(paths, app, as_json, given)
+        return
+    if len(paths) > 1:
+        raise Mistake(f"{paths[1]}: one journal is replayed at a time")
+    refuse_options(given)
+    path, began_s = paths[0], time.monotonic()
     try:
         with plainly(path):
             found = run_again(
@@ -111,6 +132,13 @@ def replay(
         sys.exit(FAILED if found.is_taped else TOO_THIN)
 
 
+def _refuse_for_tables(given: dict[str, Any]) -> None:
+    """Raise `Mistake` if something was given that a backtest does not have."""
+    for name, value in given.items():
+        if value:
+            raise Mistake(f"--{name} is for a journal, and these are tables: leave it out")
+
+
 def _pair(option: str, given: str) -> tuple[str, str]:
     name, sign, value = given.partition("=")
     if not (name and sign and value):
@@ -134,11 +162,7 @@ def _tell(found: "Replayed", took_s: float) -> None:
     span = f"{day} {first[:8]} to {last[:8]}"
     is_control = "control of " if found.effects is not None else ""
     say(f"replayed {is_control}{found.entries_count:,} events of {span} in {took_s:,.1f} s: {verdict}")
-    hashes = found.replayed
-    say(
-        f"  what {hashes.what[:_HEX]} ({hashes.events_count:,} events)   "
-        f"decisions {hashes.decisions[:_HEX]} ({hashes.decisions_count:,})   order {hashes.order[:_HEX]}"
-    )
+    tell_hashes(found.replayed)
     counts = Counter(one.agent for one in found.differences)
     for one in found.first_differences():
         more = counts[one.agent] - 1

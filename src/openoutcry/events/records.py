@@ -228,6 +228,8 @@ class RunStarted(Event, kw_only=True):
     """The settings of the bus, without secrets."""
     app: str = ""
     """What `openoutcry run` was given, as `module:app`; empty for a bus that was started otherwise."""
+    broker: str = ""
+    """The venue that filled its orders, as `module:app`; empty outside of a backtest."""
     process_id: int
     """The process."""
     host: str

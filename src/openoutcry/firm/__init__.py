@@ -1,6 +1,6 @@
 """A small complete firm on the bus: market, strategies, CIO, risk, compliance, execution, broker, books."""
 
-from openoutcry.firm.application import app
+from openoutcry.firm.application import app, venue
 from openoutcry.firm.bars import SYMBOLS, History, load_history
 from openoutcry.firm.chaos import ChaosPlan, draw_plan
 from openoutcry.firm.demo import DemoOptions, run_demo
@@ -23,4 +23,5 @@ __all__ = [
     "load_history",
     "recipes",
     "run_demo",
+    "venue",
 ]

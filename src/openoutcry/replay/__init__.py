@@ -1,8 +1,22 @@
-"""A recorded day again: whether its agents would do the same, and what if one of them were not there."""
+"""A recorded day again, whether its agents would do the same; and backtests: days without a record."""
 
+from openoutcry.replay.backtest import Backtested, Buried, backtest
 from openoutcry.replay.comparing import Difference, FieldDifference, Hashes
 from openoutcry.replay.engine import Replayed
+from openoutcry.replay.feed import Contents
 from openoutcry.replay.outcome import DecisionChange, Effects
 from openoutcry.replay.process import replay
 
-__all__ = ["DecisionChange", "Difference", "Effects", "FieldDifference", "Hashes", "Replayed", "replay"]
+__all__ = [
+    "Backtested",
+    "Buried",
+    "Contents",
+    "DecisionChange",
+    "Difference",
+    "Effects",
+    "FieldDifference",
+    "Hashes",
+    "Replayed",
+    "backtest",
+    "replay",
+]

@@ -1,6 +1,6 @@
 """The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Final
 
@@ -18,8 +18,8 @@ from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
 from openoutcry.replay.script import Script
 from openoutcry.replay.taking import PlayedMailbox
+from openoutcry.replay.venue import VenueBus
 from openoutcry.runtime.api.answers import Outside
-from openoutcry.runtime.api.bus import EventBus
 from openoutcry.runtime.api.parts import Parts
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
@@ -37,7 +37,7 @@ _KEPT: Final = (
 )
 
 
-class ReplayedBus(EventBus):
+class ReplayedBus(VenueBus):
     """A bus on which a day happens again."""
 
     def __init__(self, script: Script) -> None:
@@ -175,13 +175,17 @@ def _otherwise(played: PlayedRound) -> list[tuple[str, str]]:
     ]
 
 
+def kept_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return those of a recorded bus's settings that matter for another one that is to be like it."""
+    return {name: settings[name] for name in _KEPT if name in settings}
+
+
 def _arguments(day: Day) -> dict[str, Any]:
     """Return the settings of the day's bus, as far as they matter now."""
-    kept: dict[str, Any] = {name: day.settings[name] for name in _KEPT if name in day.settings}
     persistence = day.settings.get("persistence") or {}
     levels = {name: persistence[name] for name in ("level", "high_priority_level") if name in persistence}
     return {
-        **kept,
+        **kept_settings(day.settings),
         "max_queue_size": ROOM,
         "seed": day.manifest.seed,
         "backpressure_config": BackpressureConfig(),

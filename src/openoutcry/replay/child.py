@@ -5,7 +5,6 @@ A what-if takes two: the control runs in a fork, so that what it leaves in modul
 
 import logging
 import os
-import sys
 import traceback
 from collections.abc import Callable
 from pathlib import Path
@@ -14,12 +13,13 @@ from typing import Any, TypeVar
 import msgspec
 
 from openoutcry.errors import ConfigError, OpenOutcryError, ReplayError
+from openoutcry.replay.apart import serve
 from openoutcry.replay.app import load_app
 from openoutcry.replay.branch import Knowledge
-from openoutcry.replay.day import read_day, recorded_app
+from openoutcry.replay.day import read_day, recorded_app, recorded_broker
 from openoutcry.replay.effects import Denial, virtual_time
 from openoutcry.replay.engine import Replayed, control_here, replay_here, what_if_here
-from openoutcry.replay.process import Answer, Request
+from openoutcry.replay.process import Request
 
 T = TypeVar("T")
 
@@ -33,49 +33,38 @@ class _Control(msgspec.Struct, frozen=True):
 
 
 def main() -> None:
-    """Answer the request. What the app prints goes to standard error."""
-    with os.fdopen(os.dup(1), "wb") as answers:
-        os.dup2(2, 1)
-        logging.getLogger("openoutcry").setLevel(logging.CRITICAL)  # a replay tells what differs itself
-        try:
-            request = msgspec.json.decode(sys.stdin.buffer.read(), type=Request)
-            answer = Answer(replayed=_replayed(request))
-        except OpenOutcryError as error:
-            answer = Answer(error=type(error).__name__, message=str(error))
-        answers.write(msgspec.json.encode(answer, enc_hook=str))
+    """Answer the request."""
+    logging.getLogger("openoutcry").setLevel(logging.CRITICAL)  # a replay tells what differs itself
+    serve(Request, lambda asked: asked.app or recorded_app(Path(asked.path), asked.key), _replayed)
 
 
 def _replayed(request: Request) -> Replayed:
     path, key = Path(request.path), request.key
-    target = request.app or recorded_app(path, key)
+    target, broker_target = request.app or recorded_app(path, key), recorded_broker(path, key)
     if not target:
         raise ConfigError(f"{path} does not say which app it is of: name it, as module:app")
-
-    def run() -> Replayed:
-        app = load_app(target, Path.cwd())
-        others = {name: load_app(other, Path.cwd()) for name, other in request.change.replace.items()}
-        day = read_day(path, key, from_ns=request.from_ns, to_ns=request.to_ns)
-        how: dict[str, Any] = {"denial": Denial(), "own_time": virtual_time}
-        if not request.change:
-            return replay_here(day, app, target, strict=request.strict, **how)
-        control = _in_a_fork(lambda: _Control(*control_here(day, app, target, **how)))
-        if control.replayed is None or control.known is None:
-            raise ReplayError(f"the control could not be run: {control.message}")
-        if not control.replayed.identical:
-            return control.replayed
-        return what_if_here(
-            day,
-            app,
-            target,
-            request.change,
-            control=control.replayed,
-            known=control.known,
-            joins=request.joins,
-            others=others,
-            **how,
-        )
-
-    return _told(target, run)
+    app, broker = (load_app(name, Path.cwd()) if name else None for name in (target, broker_target))
+    others = {name: load_app(other, Path.cwd()) for name, other in request.change.replace.items()}
+    day = read_day(path, key, from_ns=request.from_ns, to_ns=request.to_ns)
+    how: dict[str, Any] = {"broker": broker, "denial": Denial(), "own_time": virtual_time}
+    if not request.change:
+        return replay_here(day, app, target, strict=request.strict, **how)
+    control = _in_a_fork(lambda: _Control(*control_here(day, app, target, **how)))
+    if control.replayed is None or control.known is None:
+        raise ReplayError(f"the control could not be run: {control.message}")
+    if not control.replayed.identical:
+        return control.replayed
+    return what_if_here(
+        day,
+        app,
+        target,
+        request.change,
+        control=control.replayed,
+        known=control.known,
+        joins=request.joins,
+        others=others,
+        **how,
+    )
 
 
 def _told(target: str, run: Callable[[], T]) -> T:

@@ -170,8 +170,30 @@ class Day:
 
 def recorded_app(path: Path, key: bytes | None = None) -> str:
     """Return what a journal says its first run was of, as `module:app`; empty if it does not say."""
+    found = manifest_of(path, key)
+    return "" if found is None else found.app
+
+
+def recorded_broker(path: Path, key: bytes | None = None) -> str:
+    """Return which venue took part in a journal's first run, as `module:app`; empty if none did."""
+    found = manifest_of(path, key)
+    return "" if found is None else found.broker
+
+
+def manifest_of(path: Path, key: bytes | None = None) -> RunStarted | None:
+    """Return how the first run of a journal was started; None if it does not say."""
     with Recording(path, key=key) as recording:
-        return recording.runs[0].manifest.app if recording.runs else ""
+        return recording.runs[0].manifest if recording.runs else None
+
+
+def made_in(path: Path) -> Iterator[Any]:
+    """Yield what agents have published in the first run of a journal, in its order."""
+    with Recording(path) as recording:
+        run = recording.runs[0]
+        made = _made_of(run)
+        for one, event in _decoded(run.entries()):
+            if event_type_of(event) not in RECORDS and _is_made(_stored(one).head(), event, made):
+                yield event
 
 
 def read_day(
@@ -205,7 +227,7 @@ def read_day(
 
 def _day_of(path: Path, run: RecordedRun, runs_count: int) -> Day:
     day = Day(path, run.manifest, run.manifest.timestamp_ns, runs_count, run.is_taped)
-    made = {one.event_id for one in run.made.values() if not one.was_refused} if run.is_taped else None
+    made = _made_of(run)
     for one, event in _decoded(run.entries()):
         if isinstance(event, Undecodable):
             raise RecordTooThin(
@@ -233,19 +255,33 @@ def _decoded(entries: Iterable[RecordedEntry]) -> Iterator[tuple[RecordedEntry, 
         yield from zip(page, decode_many([entry.payload for entry in page]), strict=True)
 
 
+def _stored(one: RecordedEntry) -> Stored:
+    return Stored(one.position, one.payload, one.lane, one.level, one.wall_ns, one.header)
+
+
+def _made_of(run: RecordedRun) -> set[str] | None:
+    """Return the ids of what was published in handlers, as the tape tells it; None without one."""
+    return {one.event_id for one in run.made.values() if not one.was_refused} if run.is_taped else None
+
+
+def _is_made(head: Any, event: Any, made: set[str] | None) -> bool:
+    """Return True if an agent has published it: as the tape tells, or else its id, or that it has a cause."""
+    is_derived = bool(_DERIVED.fullmatch(event.event_id))
+    has_cause = getattr(head, "causation_id", None) is not None
+    is_made = is_derived or (has_cause if made is None else event.event_id in made)
+    return is_made and getattr(head, "from_desk", None) is None
+
+
 def _entry(one: RecordedEntry, event: Any, day: Day, made: set[str] | None) -> Entry:
-    """Return an entry. Who has published it the tape tells, or else its id, or that it has a cause."""
+    """Return an entry."""
     after_ns = day.entries[-1].at_ns if day.entries else 0
     if one.at_ns is not None:
         at_ns = max(0, one.at_ns)
     else:
         at_ns = max(after_ns, 0 if day.is_taped else one.wall_ns - day.started_wall_ns)
-    stored = Stored(one.position, one.payload, one.lane, one.level, one.wall_ns, one.header)
+    stored = _stored(one)
     head = stored.head()
-    cause_id, is_derived = head.causation_id, bool(_DERIVED.fullmatch(event.event_id))
-    is_made = is_derived or (cause_id is not None if made is None else event.event_id in made)
-    is_imported = getattr(head, "from_desk", None) is not None
-    return Entry(stored, event, at_ns, is_made and not is_imported, cause_id)
+    return Entry(stored, event, at_ns, _is_made(head, event, made), head.causation_id)
 
 
 def _check_causes(day: Day) -> None:

@@ -45,6 +45,12 @@ _DENIED: Final = {
 }
 
 
+IN_REPLAY: Final = (
+    "which a replay does not: have the bus record what comes from outside, `await bus.recorded(...)`"
+)
+IN_BACKTEST: Final = "which a backtest does not: have something stand in for it, such as a venue (--broker)"
+
+
 class Denial:
     """Denies effects while a replay runs.
 
@@ -53,8 +59,10 @@ class Denial:
 
     """
 
-    def __init__(self) -> None:
+    def __init__(self, remedy: str = IN_REPLAY) -> None:
+        """Hear everything from now on. `remedy` ends the message of the error."""
         self.is_on: bool = False
+        self._remedy = remedy
         sys.addaudithook(self._hear)
 
     def _hear(self, what: str, arguments: tuple[Any, ...]) -> None:
@@ -70,10 +78,7 @@ class Denial:
             return
         who = handler.get()
         name = getattr(who, "subscription", None) or "the app"
-        raise EffectDenied(
-            f"{name} was about to {effect} ({what} {_shown(arguments)}), which a replay does not: have the "
-            "bus record what comes from outside, `await bus.recorded(...)`"
-        )
+        raise EffectDenied(f"{name} was about to {effect} ({what} {_shown(arguments)}), {self._remedy}")
 
 
 def _is_written(arguments: tuple[Any, ...]) -> bool:

@@ -20,6 +20,7 @@ from openoutcry.replay.comparing import Difference, Hashes, hashes_of
 from openoutcry.replay.day import Day
 from openoutcry.replay.outcome import Effects, effects_of
 from openoutcry.replay.script import Script
+from openoutcry.replay.venue import set_up_both
 from openoutcry.version import __version__
 from openoutcry.virtual import VirtualLoop
 
@@ -145,14 +146,16 @@ def run_here(
     app: Any,
     target: str,
     *,
+    broker: Any = None,
     others: Mapping[str, Any] | None = None,
     denial: Switch | None = None,
     own_time: Callable[[VirtualClock], AbstractContextManager[None]] = lambda _: nullcontext(),
 ) -> B:
     """Play a script on a bus in this process. It takes the loop of the thread, and seeds `random`.
 
-    `others` are apps that subscribe in place of agents; `denial` is switched on for that long; `own_time` has
-    the `time` module read the clock.
+    `broker` is the venue of that day, if it had one, which subscribes before the app; `others` are apps that
+    subscribe in place of agents. `denial` is switched on for that long; `own_time` has the `time` module read
+    the clock.
     """
     random.seed(SEED)
     day = script.day
@@ -160,12 +163,13 @@ def run_here(
     loop.clock.advance_to(day.from_ns)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
-        with own_time(clock), _switched_on(denial):
-            return runner.run(_run(script, new_bus, app, target, others or {}))
+        with own_time(clock), switched_on(denial):
+            return runner.run(_run(script, new_bus, (app, broker), target, others or {}))
 
 
 @contextmanager
-def _switched_on(denial: Switch | None) -> Iterator[None]:
+def switched_on(denial: Switch | None) -> Iterator[None]:
+    """Deny effects meanwhile, where there is something that does."""
     if denial is None:
         yield
         return
@@ -176,11 +180,13 @@ def _switched_on(denial: Switch | None) -> Iterator[None]:
         denial.is_on = False
 
 
-async def _run(script: S, new_bus: Callable[[S], B], app: Any, target: str, others: Mapping[str, Any]) -> B:
-    bus = new_bus(script)
+async def _run(
+    script: S, new_bus: Callable[[S], B], both: tuple[Any, Any], target: str, others: Mapping[str, Any]
+) -> B:
+    bus, (app, broker), broker_target = new_bus(script), both, script.day.manifest.broker
     bus.watch_errors()
     async with AsyncExitStack() as apps:
-        await apps.enter_async_context(set_up(app, bus, target))
+        await apps.enter_async_context(set_up_both(bus, app, target, broker, broker_target))
         bus.dismiss()
         for name, other in others.items():
             await apps.enter_async_context(set_up(other, bus, name))

@@ -5,17 +5,13 @@
 ```
 """
 
-import os
-import subprocess
-import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from openoutcry import errors
-from openoutcry.errors import ConfigError, OpenOutcryError, ReplayError
+from openoutcry.replay.apart import app_name, run_apart
 from openoutcry.replay.change import Change, change_of
 from openoutcry.replay.engine import Replayed
 
@@ -31,14 +27,6 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     to_ns: int | None
     change: Change
     joins: bool
-
-
-class Answer(msgspec.Struct, frozen=True, kw_only=True):
-    """What it answers: a result, or the class and the message of an error."""
-
-    replayed: Replayed | None = None
-    error: str = ""
-    message: str = ""
 
 
 def replay(
@@ -101,46 +89,4 @@ def replay(
         ),
         joins=joins,
     )
-    found = subprocess.run(
-        [sys.executable, "-m", "openoutcry.replay.child"],
-        input=msgspec.json.encode(request),
-        stdout=subprocess.PIPE,
-        env={**os.environ, "PYTHONHASHSEED": "0", "PYTHONDONTWRITEBYTECODE": "1", "PYTHONPATH": _path()},
-        check=False,
-    )
-    if not found.stdout:
-        raise ReplayError(f"the process of the replay ended with {found.returncode}, and without a result")
-    answer = msgspec.json.decode(found.stdout, type=Answer)
-    if answer.replayed is not None:
-        return answer.replayed
-    kind = getattr(errors, answer.error, ReplayError)
-    raise kind(answer.message) if issubclass(kind, OpenOutcryError) else ReplayError(answer.message)
-
-
-def app_name(app: Any) -> str:
-    """Return an app as `module:name`. Raises `ConfigError` if it cannot be imported so in another process."""
-    if isinstance(app, str):
-        return app
-    module, name = getattr(app, "__module__", None), getattr(app, "__qualname__", None)
-    if module == "__main__":
-        module = _name_of_program()
-    if not module or not name or "<" in name:
-        raise ConfigError(
-            f"app is {app!r}: a replay imports it in a process of its own, so name it, as 'module:app', or "
-            "give a function or class at the top of a module"
-        )
-    return f"{module}:{name}"
-
-
-def _name_of_program() -> str:
-    """Return under which name the program that runs can be imported; empty if it is no file."""
-    program = sys.modules["__main__"]
-    spec, file = getattr(program, "__spec__", None), getattr(program, "__file__", None)
-    if spec is not None:
-        return str(spec.name)
-    return Path(file).stem if file else ""
-
-
-def _path() -> str:
-    """Return what the other process imports from: what this one does."""
-    return os.pathsep.join(path for path in sys.path if path)
+    return run_apart("openoutcry.replay.child", request, Replayed)

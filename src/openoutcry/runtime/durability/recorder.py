@@ -54,6 +54,8 @@ USED_AGAIN_MOST: Final = 65_536
 
 running_app: ContextVar[str] = ContextVar("running_app", default="")
 """What `openoutcry run` was given, as `module:app`."""
+running_broker: ContextVar[str] = ContextVar("running_broker", default="")
+"""The venue of a backtest, likewise."""
 
 _TOO_MANY: Final = "%d records wait for the journal, and the oldest are left out"
 
@@ -124,7 +126,7 @@ class Recorder:
         self._seed = seed
         self._answers_on = ""
         self._answers_count = 0
-        self._app = running_app.get()
+        self._app, self._broker = running_app.get(), running_broker.get()
         self._waiting: deque[Noted] = deque()
         self._given_back: list[Record] = []
         self._wake: Callable[[bool], None] | None = None
@@ -378,7 +380,8 @@ class Recorder:
         )
 
     def _run_started(self, wall_ns: int, taken: Taken) -> None:
-        taken.add(_run_started(self._config, self._app, wall_ns, taken.journal, self._seed))
+        named = self._app, self._broker
+        taken.add(_run_started(self._config, named, wall_ns, taken.journal, self._seed))
 
     def _answer(self, wall_ns: int, make: Callable[[str], Event], taken: Taken) -> None:
         self._answers_on = self._answers_on or _stem("answers", taken.journal, wall_ns)
@@ -422,7 +425,9 @@ def _stem(what: str, journal: Journal, wall_ns: int) -> str:
     return blake2b(named, digest_size=8).hexdigest()
 
 
-def _run_started(config: BusConfig, app: str, wall_ns: int, journal: Journal, seed: int | None) -> RunStarted:
+def _run_started(
+    config: BusConfig, named: tuple[str, str], wall_ns: int, journal: Journal, seed: int | None
+) -> RunStarted:
     settings = to_plain(config)
     if settings["persistence"] is not None:
         del settings["persistence"]["key"]
@@ -436,7 +441,8 @@ def _run_started(config: BusConfig, app: str, wall_ns: int, journal: Journal, se
         origin=journal.origin,
         generation=generation.hex() if isinstance(generation, bytes) else "",
         settings=msgspec.to_builtins(settings),
-        app=app,
+        app=named[0],
+        broker=named[1],
         process_id=os.getpid(),
         host=socket.gethostname(),
         seed=seed,

@@ -1,0 +1,40 @@
+"""A venue in the place of the market: it fills orders where nothing goes out."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from openoutcry.replay.app import set_up
+from openoutcry.runtime.api.bus import EventBus
+
+
+class VenueBus(EventBus):
+    """A bus on which a venue takes the place of what the app subscribes under the same names."""
+
+    _of_venue: frozenset[str] = frozenset()
+
+    def give_way(self) -> None:
+        """From now on: who subscribes under a name that is taken gives way to whoever has it."""
+        self._of_venue = frozenset(subscription.name for subscription in self.subscriptions)
+
+    def subscribe(self, event_type: Any, handler: Any, **options: Any) -> Any:
+        """Subscribe, as on every bus; under a name of the venue, return its subscription instead."""
+        name = options.get("name")
+        if name in self._of_venue:
+            return self.subscription(name)
+        return super().subscribe(event_type, handler, **options)
+
+
+@asynccontextmanager
+async def set_up_both(
+    bus: VenueBus, app: Any, target: str, broker: Any, broker_target: str
+) -> AsyncIterator[None]:
+    """Have the venue, if there is one, and then the app subscribe to the bus."""
+    if broker is None:
+        async with set_up(app, bus, target):
+            yield
+        return
+    async with set_up(broker, bus, broker_target):
+        bus.give_way()
+        async with set_up(app, bus, target):
+            yield
