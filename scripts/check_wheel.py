@@ -21,7 +21,7 @@ from typing import Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("build>=1.2", "twine>=6", "hatchling>=1.27")
-EXTRAS: Final = ("arrow", "cli", "nats", "page", "speed")
+EXTRAS: Final = ("arrow", "cli", "mcp", "nats", "page", "speed")
 IN_WHEEL: Final = (
     "openoutcry/py.typed",
     "openoutcry/version.py",

@@ -57,6 +57,7 @@ async def waiting(bus):
 SETTINGS = '[bus]\ncontrol_releaser = "operator"\n\n[persistence]\npath = "firm.db"\n'
 FIRM = f'firm = "alpha"\n[desks.floor]\nkey = "U{"A" * 55}"\n'
 HAS_OTEL = importlib.util.find_spec("opentelemetry") is not None
+HAS_MCP = importlib.util.find_spec("mcp") is not None
 HAS_PAGE = importlib.util.find_spec("starlette") is not None
 HAS_NATS = all(importlib.util.find_spec(name) for name in ("nats", "nkeys"))
 HAS_ARROW = importlib.util.find_spec("pyarrow") is not None
@@ -130,6 +131,10 @@ if HAS_OTEL:
     CALLS["traces"] = [TRACES]
 else:
     MISSING["traces"] = (TRACES, "pip install 'openoutcry[otel]'")
+if HAS_MCP:
+    CALLS["mcp"] = [["firm.db"]]  # it ends with its input, of which there is none
+else:
+    MISSING["mcp"] = (["firm.db"], "pip install 'openoutcry[mcp]'")
 if not HAS_PAGE:
     MISSING["page"] = (["firm.db"], "pip install 'openoutcry[page]'")
 if not HAS_ARROW:

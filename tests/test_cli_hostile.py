@@ -24,7 +24,7 @@ UNKNOWN = json.dumps(
 )
 RAW = '{"event_class":"No","event_id":"w2","event_type":"raw","note":"\x9b31m\u202e\u2028\x7f é"}'
 START_NS = 1_764_000_000_000_000_000
-OTHER_VERBS = {"bench", "demo", "firm", "page", "replay", "run"}
+OTHER_VERBS = {"bench", "demo", "firm", "mcp", "page", "replay", "run"}
 """Those that read no single journal, or run an app. `firm` has tests of its own for this, in tests/cli/firm."""
 
 

@@ -12,7 +12,12 @@ ROOT = Path(__file__).resolve().parent.parent
 DOCS = ROOT / "docs"
 HOW_TO = sorted(page for page in (DOCS / "howto").glob("*.md") if page.name != "index.md")
 PAGES = [*HOW_TO, DOCS / "index.md", DOCS / "reference" / "subscribe.md"]
-NEEDS = {"web": ("fastapi",), "metrics": ("prometheus_client",), "tracing": ("opentelemetry.trace",)}
+NEEDS = {
+    "web": ("fastapi",),
+    "metrics": ("prometheus_client",),
+    "tracing": ("opentelemetry.trace",),
+    "models": ("mcp",),
+}
 """What the code of a page needs beside openoutcry."""
 CHANGING = DOCS / "changing-events.md"
 YESTERDAY = "Yesterday's release"

@@ -1,6 +1,7 @@
-"""A small firm whose journal is explained: it trades on real buses, in virtual time."""
+"""A small firm whose journal is explained: it trades on real buses, in virtual time. As a program: JOURNAL."""
 
 import asyncio
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -167,3 +168,7 @@ def written(path: Path, *events: Event, batch: int = 4) -> Path:
 def everything(path: Path) -> list[Stored]:
     with JournalReader(path) as reader:
         return reader.read(0, 1_000_000)
+
+
+if __name__ == "__main__":
+    traded(Path(sys.argv[1]))

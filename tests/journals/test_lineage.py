@@ -263,6 +263,18 @@ def test_a_decision_of_a_main_program_is_led_back_by_its_round(tmp_path: Path) -
     assert [step.event_type for step in came] == ["decision"]
 
 
+def test_an_order_of_a_main_program_is_led_back_by_its_decision_before_its_round(tmp_path: Path) -> None:
+    vote = SignalEvent(source_agent="a", strategy_name="a", symbol="ES", direction="long", round_id="r")
+    decision = DecisionEvent(
+        symbol="ES", action="buy", quantity=1, contributing_signals=(vote.event_id,), round_id="r"
+    )
+    order = OrderEvent(
+        order_id="o-1", decision_id=decision.event_id, symbol="ES", side="buy", quantity=1, round_id="r"
+    )
+    path = written(tmp_path / "firm.db", vote, decision, order)
+    assert types(explained(path, "o-1")) == ["signal", "decision", "order"]
+
+
 class Basket(Event, kw_only=True):
     """An event class of a user's, whose fields name others in their own way."""
 

@@ -13,6 +13,7 @@ from openoutcry.cli.demo import demo
 from openoutcry.cli.doctor import doctor
 from openoutcry.cli.firm import firm
 from openoutcry.cli.logging_setup import end_in_json
+from openoutcry.cli.mcp import mcp
 from openoutcry.cli.metrics import metrics
 from openoutcry.cli.mistakes import BY_SIGNAL, Mistake
 from openoutcry.cli.operating import halt, pause, release, resume
@@ -102,6 +103,7 @@ main.add_command(doctor)
 main.add_command(status)
 main.add_command(top)
 main.add_command(page)
+main.add_command(mcp)
 main.add_command(metrics)
 main.add_command(traces)
 main.add_command(firm)

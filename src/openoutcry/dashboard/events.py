@@ -1,8 +1,8 @@
 """Events of the journal for the page: a search backwards, piece by piece, and one event as a whole."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import closing
-from typing import Any, Final
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -26,6 +26,7 @@ _PIECE: Final = 16 * 1024
 PAGE: Final = 50
 PAGE_MAX: Final = 200
 _TYPES_MAX: Final = 64
+_Line = TypeVar("_Line")
 
 
 class EventLine(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,7 +45,7 @@ class EventLine(msgspec.Struct, frozen=True, kw_only=True):
     said: str
 
 
-class EventPage(msgspec.Struct, frozen=True):
+class EventPage(msgspec.Struct, Generic[_Line], frozen=True):
     """What a piece of a search has found, newest first.
 
     Attributes:
@@ -55,7 +56,7 @@ class EventPage(msgspec.Struct, frozen=True):
 
     """
 
-    events: list[EventLine]
+    events: list[_Line]
     next: int | None
     scanned: int
     head: int
@@ -129,9 +130,16 @@ def _in_json(text: str) -> bytes:
         raise Refused(400, f"{text[:40]!r} is not text") from problem
 
 
-def search(reader: JournalReader, deadline: Deadline, wanted: Wanted) -> EventPage:
+def search(reader: JournalReader, deadline: Deadline, wanted: Wanted) -> EventPage[EventLine]:
     """Return the newest events before a position that are wanted, as many as the time allows."""
-    found: list[EventLine] = []
+    return look_back(reader, deadline, wanted, line_of)
+
+
+def look_back(
+    reader: JournalReader, deadline: Deadline, wanted: Wanted, tell: Callable[[Stored], _Line]
+) -> EventPage[_Line]:
+    """Return what `tell` makes of the newest events that are wanted, as many as the time allows."""
+    found: list[_Line] = []
     head, scanned = reader.head, 0
     at = min(wanted.before, head + 1)
     with closing(reader.back(at, wanted.where, wanted.holds)) as batches:
@@ -141,7 +149,7 @@ def search(reader: JournalReader, deadline: Deadline, wanted: Wanted) -> EventPa
                 at = entry.position
                 scanned += 1
                 if wanted.meets(entry):
-                    found.append(line_of(entry))
+                    found.append(tell(entry))
                     if len(found) == wanted.limit:
                         return EventPage(found, at if at > reader.first else None, scanned, head)
                 if not scanned % 256 and deadline.is_over:
@@ -159,11 +167,6 @@ def line_of(entry: Stored) -> EventLine:
 
 def _line(entry: Stored) -> dict[str, Any]:
     head = head_of(entry) if len(entry.payload) <= WHOLE_BYTES_MAX else entry.header or Header()
-    payload = entry.payload
-    if len(payload) > READ_WHOLE_BYTES_MAX:
-        said = printable(payload[:SAID_MAX].decode("utf-8", "replace"))
-    else:
-        said = sentence(payload) or details(payload)
     return {
         "pos": entry.position,
         "wall_ns": entry.wall_ns,
@@ -175,18 +178,25 @@ def _line(entry: Stored) -> dict[str, Any]:
         "cause": shown(head.causation_id),
         "round": shown(head.round_id),
         "lane": entry.lane,
-        "said": cut(said),
+        "said": cut(said_by(entry.payload)),
     }
 
 
-def shown(text: str | None) -> str:
+def said_by(payload: bytes, **more: Any) -> str:
+    """Return what an event says, safe to show: its own fields, as `details` does, or a record's sentence."""
+    if len(payload) > READ_WHOLE_BYTES_MAX:
+        return printable(payload[: 2 * SAID_MAX].decode("utf-8", "replace"))
+    return sentence(payload) or details(payload, **more)
+
+
+def shown(text: str | None, most: int = SAID_MAX) -> str:
     """Return text of somebody else's, safe to show and not too long."""
-    return cut(printable((text or "")[: SAID_MAX + 1]))
+    return cut(printable((text or "")[: most + 1]), most)
 
 
-def cut(text: str) -> str:
-    """Return at most `SAID_MAX` characters of a text; a cut one ends with an ellipsis."""
-    return text if len(text) <= SAID_MAX else f"{text[: SAID_MAX - 1]}\u2026"
+def cut(text: str, most: int = SAID_MAX) -> str:
+    """Return at most so many characters of a text; a cut one ends with an ellipsis."""
+    return text if len(text) <= most else f"{text[: most - 1]}\u2026"
 
 
 def tail(entries: Iterable[Stored]) -> list[EventLine]:
@@ -194,14 +204,19 @@ def tail(entries: Iterable[Stored]) -> list[EventLine]:
     return [line_of(entry) for entry in entries]
 
 
-def event_at(reader: JournalReader, position: int, *, whole: bool) -> EventWhole:
-    """Return the event at a position with its JSON, all of it only if asked for."""
+def entry_at(reader: JournalReader, position: int) -> Stored:
+    """Return what stands at a position. Refused with 404 where nothing does."""
     found = reader.read(position - 1, 1)
     if not found or found[0].position != position:
         raise Refused(
             404, f"there is no event at position {position}: {reader.first} to {reader.head} are kept"
         )
-    (entry,) = found
+    return found[0]
+
+
+def event_at(reader: JournalReader, position: int, *, whole: bool) -> EventWhole:
+    """Return the event at a position with its JSON, all of it only if asked for."""
+    entry = entry_at(reader, position)
     payload = entry.payload
     most = WHOLE_BYTES_MAX if whole else SHOWN_BYTES_MAX
     if len(payload) <= WHOLE_BYTES_MAX:

@@ -31,6 +31,8 @@ class JournalFile:
 
     Attributes:
         path: The file, symbolic links resolved.
+        is_held: Whether what was read last was held against its checksums: not of a sealed journal without
+            its key.
         key: The key of a sealed journal; without it nothing is held against the seals.
         database_errors: What SQLite raises.
 
@@ -39,6 +41,7 @@ class JournalFile:
     def __init__(self, path: Path, key: bytes | None, clock: Clock) -> None:
         self.path = real_path(path)
         self.key = key
+        self.is_held = True
         self._clock = clock
         self._thread = ThreadPoolExecutor(1, "openoutcry-journal")
         self._waiting_count = 0
@@ -92,6 +95,7 @@ class JournalFile:
         if self._reader is None:
             self._reader = JournalReader(self.path, key=self.key)
             self._identity, self._version = identity, self._reader.version
+            self.is_held = self.key is not None or not self._reader.is_sealed
         return self._reader
 
     def _close(self) -> None:

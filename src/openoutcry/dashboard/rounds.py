@@ -5,7 +5,7 @@ from typing import Any, Final
 
 from openoutcry.dashboard.journal_file import JournalFile
 from openoutcry.dashboard.refusals import Parameters, Refused
-from openoutcry.journals.rounds import STATUSES, RecordedRound, RoundCell, rounds_before
+from openoutcry.journals.rounds import STATUSES, RecordedRound, RoundCell, RoundsPage, rounds_before
 from openoutcry.observers.pulse import Cell, RoundRow
 
 PAGE: Final = 50
@@ -21,6 +21,8 @@ class WantedRounds:
         self.agent = asked.text("agent")
         self.status = asked.text("status")
         self.symbol = asked.text("symbol")
+        self.since_ns = asked.maybe_number("since")
+        self.until_ns = asked.maybe_number("until")
         self.before = asked.maybe_number("before", least=1)
         self.limit = asked.number("limit", PAGE, least=1, most=PAGE_MAX)
         if self.status is not None and self.status not in STATUSES:
@@ -29,23 +31,37 @@ class WantedRounds:
 
 async def recorded(file: JournalFile, wanted: WantedRounds) -> dict[str, Any]:
     """Return the next older rounds of a journal, as many as there was time for."""
-    page = await file.look(
+    page = await look_back(file, wanted)
+    rows = [_row(found, place) for found, place in zip(page.rounds, page.places, strict=True)]
+    return {"rounds": rows, "agents": _agents(rows), "next": page.next, "scanned": page.scanned}
+
+
+async def look_back(file: JournalFile, wanted: WantedRounds) -> RoundsPage:
+    """Return the next older rounds of a journal as they are, as many as there was time for."""
+    return await file.look(
         lambda reader, deadline: rounds_before(
             reader,
             wanted.before,
             agent=wanted.agent,
             status=wanted.status,
             symbol=wanted.symbol,
+            since_ns=wanted.since_ns,
+            until_ns=wanted.until_ns,
             limit=wanted.limit,
             is_late=lambda: deadline.is_over,
         )
     )
-    rows = [_row(found, place) for found, place in zip(page.rounds, page.places, strict=True)]
-    return {"rounds": rows, "agents": _agents(rows), "next": page.next, "scanned": page.scanned}
 
 
 async def recorded_round(file: JournalFile, round_id: str, before: int | None) -> dict[str, Any]:
     """Return the newest round of an id, with its votes, its terms, and how it ended in words."""
+    return _in_full(*await find_round(file, round_id, before))
+
+
+async def find_round(
+    file: JournalFile, round_id: str, before: int | None = None
+) -> tuple[RecordedRound, int]:
+    """Return the newest round of an id, and where it was released; if it was not, where it was opened."""
     for _ in range(LOOKS_MAX):
         at = before
         page = await file.look(
@@ -54,7 +70,7 @@ async def recorded_round(file: JournalFile, round_id: str, before: int | None) -
             )
         )
         if page.rounds:
-            return _in_full(page.rounds[0], page.places[0])
+            return page.rounds[0], page.places[0]
         if page.next is None:
             raise Refused(404, f"the journal has no round {round_id[:100]!r}")
         before = page.next

@@ -215,6 +215,8 @@ def rounds_before(
     status: str | None = None,
     symbol: str | None = None,
     round_id: str | None = None,
+    since_ns: int | None = None,
+    until_ns: int | None = None,
     limit: int = 100,
     is_late: Callable[[], bool] = lambda: False,
 ) -> RoundsPage:
@@ -226,7 +228,7 @@ def rounds_before(
     if status is not None and status not in STATUSES:
         raise ConfigError(f"status is {status!r}; it must be one of {', '.join(STATUSES)}")
     wanted = _Wanted(
-        since_ns=None, until_ns=None, agent=agent, status=status, symbol=symbol, round_id=round_id
+        since_ns=since_ns, until_ns=until_ns, agent=agent, status=status, symbol=symbol, round_id=round_id
     )
     search = _Search(wanted, limit, is_written=is_written(reader, "auto"), before=before)
     return _searched(reader, search, None if before is None else before + PAGE, is_late)

@@ -16,6 +16,8 @@ _LEFT_OUT: Final = frozenset(
     ("event_class", "schema_version", "timestamp", "event_type", "source_agent", "symbol", "event_id")
 )
 _IDS: Final = frozenset(("correlation_id", "causation_id", "round_id"))
+HEAD_FIELDS: Final = _LEFT_OUT | _IDS
+"""The fields that every event has, ids included."""
 _HEAD: Final = tuple(name for name in Header.__struct_fields__ if name in Header.__struct_encode_fields__)
 """What an event may say of itself, of what a journal knows."""
 _FURTHEST_NS: Final = 2**63
@@ -166,7 +168,7 @@ def line_of(entry: Stored, width: int | None = None) -> str:
         cells = (at[5:19].replace("T", " "), *cells[1:])
     sizes = list(widths.values())[1:]
     shown = (_fit(cell, size, width is not None) for cell, size in zip(cells, sizes, strict=True))
-    rest = [details(payload, _LEFT_OUT | _IDS), *_beside(entry, head, at)]
+    rest = [details(payload, HEAD_FIELDS), *_beside(entry, head, at)]
     return "  ".join([f"{entry.position:>8}", *shown, *filter(None, rest)]).rstrip()
 
 

@@ -1,19 +1,24 @@
 """Why: somebody follows a fill to its quote, reads who was late, and goes on from there."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import lineage_kit
 import pytest
-from browser_kit import SIZES, expect, needs_browser
-from lineage_kit import traded
+from browser_kit import ENVIRONMENT, LIMIT_S, SIZES, expect, needs_browser
 
 pytestmark = needs_browser
 
 
 @pytest.fixture(scope="module")
 def journal(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return traded(tmp_path_factory.mktemp("firm") / "firm.db")
+    """A journal, made by another process: beside the browser no loop can run in this one."""
+    path = tmp_path_factory.mktemp("firm") / "firm.db"
+    subprocess.run([sys.executable, lineage_kit.__file__, path], check=True, env=ENVIRONMENT, timeout=LIMIT_S)
+    return path
 
 
 def test_a_fill_is_followed_to_its_quote_and_to_who_was_late(
@@ -36,12 +41,12 @@ def test_a_fill_is_followed_to_its_quote_and_to_who_was_late(
     expect(held).to_contain_text("For buying (2)")
     expect(held).to_contain_text("llm (by 250.0 ms, would have said short AAPL -0.90)")
     expect(held).to_contain_text("quiet (alive 50.0 ms before)")
-    expect(page.get_by_role("table", name="What came of it")).to_be_hidden()  # nothing came of a fill
+    came = page.get_by_role("table", name="What came of it").locator("tbody tr")
+    expect(came).to_have_count(1)  # of the order
     held.get_by_role("link", name="AAPL@1").click()
     expect(page.get_by_role("table", name="When each agent answered")).to_be_visible()
     page.get_by_role("link", name="What was decided, and why").click()
     expect(page.get_by_role("heading", name=re.compile("^Why cio decided to buy 100 AAPL"))).to_be_visible()
-    came = page.get_by_role("table", name="What came of it").locator("tbody tr")
     expect(came.last).to_contain_text("filled 90 at 100.00")
     page.go_back()
     page.go_back()

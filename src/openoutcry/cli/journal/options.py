@@ -1,10 +1,8 @@
 """What the commands on a journal have in common: the file, the key, filters and times."""
 
-import re
 import time
 import warnings
 from collections.abc import Callable
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Final
 
@@ -13,11 +11,8 @@ import click
 from openoutcry.cli.mistakes import Mistake
 from openoutcry.errors import ConfigError
 from openoutcry.events import check_type_name
+from openoutcry.journals.instants import age_ns, instant_ns
 from openoutcry.ports import Filter
-from openoutcry.units import NS_PER_S
-
-_SECONDS: Final = {"s": 1, "m": 60, "h": 3_600, "d": 86_400, "w": 604_800}
-_AGE: Final = re.compile(r"(\d+(?:\.\d+)?)([smhdw])")
 
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
 
@@ -29,10 +24,10 @@ class Age(click.ParamType):  # type: ignore[type-arg]  # generic from click 8.5 
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """Return the duration in nanoseconds."""
-        found = _AGE.fullmatch(str(value).strip())
-        if found is None:
-            self.fail(f"{value!r} is not a duration: write 90s, 15m, 2h, 7d or 4w", param, ctx)
-        return round(float(found[1]) * _SECONDS[found[2]] * NS_PER_S)
+        try:
+            return age_ns(str(value))
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
 
 
 class Instant(click.ParamType):  # type: ignore[type-arg]
@@ -44,21 +39,10 @@ class Instant(click.ParamType):  # type: ignore[type-arg]
         """Return the time in nanoseconds since 1970."""
         if isinstance(value, int):
             return value
-        text = str(value).strip()
-        if _AGE.fullmatch(text):
-            return time.time_ns() - AGE.convert(text, param, ctx)
         try:
-            moment = datetime.fromisoformat(text)
-        except ValueError:
-            self.fail(
-                f"{value!r} is not a time: write 2025-11-24, 2025-11-24T16:00 (UTC), "
-                f"2025-11-24T16:00+01:00, or an age such as 15m",
-                param,
-                ctx,
-            )
-        moment = moment if moment.tzinfo is not None else moment.replace(tzinfo=UTC)
-        since_1970 = moment - datetime.fromtimestamp(0, UTC)
-        return (since_1970.days * 86_400 + since_1970.seconds) * NS_PER_S + since_1970.microseconds * 1_000
+            return instant_ns(str(value), time.time_ns())
+        except ValueError as problem:
+            self.fail(str(problem), param, ctx)
 
 
 AGE: Final = Age()

@@ -213,13 +213,9 @@ async def looks(path: Path, every_s: float) -> AsyncGenerator[Look, None]:
 async def _first(watcher: Watcher) -> None:
     """Wait for two pulses. Raises what keeps them from coming."""
     try:
-        async with asyncio.timeout(ANSWER_S):
-            seen = 0
-            while watcher.before is None:
-                seen = await watcher.changed(seen)
-                if watcher.live in ("never", "gone"):
-                    must_exist(real_path(watcher.path))
-                    raise NoBus(watcher.path)
+        if not await watcher.first(ANSWER_S):
+            must_exist(real_path(watcher.path))
+            raise NoBus(watcher.path)
     except TimeoutError:
         raise Mistake(
             f"TimeoutError: the bus at {watcher.path} did not answer within {ANSWER_S:g} s: {watcher.why}"

@@ -80,20 +80,23 @@ class Tracer:
         return chain[::-1]
 
     def _cause(self, found: Found) -> Found | None:
-        """Return what an event was published because of: what it names, or the loudest of its votes."""
+        """Return what an event was published because of: a decision of its loudest vote, others as named."""
         named = self._named_cause(found)
-        if _rests_on_votes(found) and (named is None or named.event_type != "signal"):
+        if decides(found) and (named is None or named.event_type != "signal"):
             loudest = self._loudest(found)
             if loudest is not None:
                 if named is not None:
                     self._aside[named.event_id] = named
                 return loudest
-        if named is not None:
-            return named
-        referred = self._referred(found)
-        if referred is None and not found.head.causation_id:
-            self._gaps.no_name(found)
-        return referred
+        cause = named or self._referred(found)
+        if cause is None and not found.head.causation_id:
+            if (
+                found.head.round_id and found.event_type not in _INPUTS
+            ):  # a main program made it of the outcome
+                cause = self._loudest(found)
+            if cause is None:
+                self._gaps.no_name(found)
+        return cause
 
     def _named_cause(self, found: Found) -> Found | None:
         cause_id = found.head.causation_id
@@ -280,12 +283,6 @@ class Tracer:
 def decides(found: Found) -> bool:
     """Return True for a decision, or what else says on which signals it rests."""
     return found.event_type == "decision" or bool(found.bases())
-
-
-def _rests_on_votes(found: Found) -> bool:
-    """Return True for a decision, and what a main program made of the outcome of a round."""
-    of_round = bool(found.head.round_id) and not found.head.causation_id and found.event_type not in _INPUTS
-    return decides(found) or of_round
 
 
 def _is_told(case: RoundCase, chain: list[Found]) -> bool:

@@ -140,6 +140,19 @@ class Watcher:
             await self._news.wait()
         return self.number
 
+    async def first(self, within_s: float) -> bool:
+        """Wait for two pulses, of which rates can be made; return False where no bus listens.
+
+        Raises `TimeoutError` if they do not come within so many seconds. Cancelling is harmless.
+        """
+        async with asyncio.timeout(within_s):
+            seen = 0
+            while self.before is None:
+                seen = await self.changed(seen)
+                if self.live in ("never", "gone"):
+                    return False
+        return True
+
     def ask_every(self, every_s: float) -> None:
         """From now on let so many seconds pass between two pulses. If the next is overdue, it comes now."""
         self._every_s = every_s

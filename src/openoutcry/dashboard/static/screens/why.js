@@ -31,10 +31,10 @@ const what = (s) => html`<${Text}>${s.said}<//>${s.remark && html` <b><${Text}>$
 
 function Steps({ steps, label, first }) {
   const own = steps.some(differs), cols = [
-    { head: "when", w: "104px", num: true, cell: (s) => html`<time title=${`admitted ${clock(s.wall_ns, true)}`}>${first && s === steps[0] ? clock(s.wall_ns, true).split(" ").pop() : `+ ${since(s.after_ns)}`}</time>` },
+    { head: "when", w: "104px", cell: (s) => html`<time title=${`admitted ${clock(s.wall_ns, true)}`}>${first && s === steps[0] ? clock(s.wall_ns, true).split(" ").pop() : `+ ${since(s.after_ns)}`}</time>` },
     { head: "who", w: "136px", cell: (s) => html`<${Text}>${s.source || "–"}<//>` },
-    { head: "where", w: "96px", cell: place },
-    ...(own ? [{ head: "its own time", w: "152px", wide: "wide", cell: (s) => (s.time_ns ? clock(s.time_ns) : "–") }] : []),
+    { head: "where", w: "88px", cell: place },
+    ...(own ? [{ head: "its own time", w: "168px", wide: "wide", cell: (s) => html`<time>${s.time_ns ? clock(s.time_ns) : "–"}</time>` }] : []),
     { head: "what", cell: (s) => html`<span style=${s.depth > 1 ? { paddingLeft: `${Math.min(s.depth - 1, 8) * 12}px` } : null}>${what(s)}</span>` },
   ];
   return html`<${Table} stack label=${label} cols=${cols} rows=${steps} id=${(s) => `${s.desk}:${s.pos}`} empty="Nothing." />`;
@@ -50,10 +50,10 @@ function Round({ round }) {
 
 function Held({ fills, of }) {
   const cols = [
-    { head: "when", w: "152px", cell: (f) => clock(f.time_ns || f.wall_ns) },
-    { head: "traded", w: "96px", num: true, cell: (f) => `${f.quantity >= 0 ? "+" : ""}${figure(f.quantity)}` },
-    { head: "at", w: "88px", num: true, cell: (f) => figure(f.price) },
-    { head: "held after", w: "96px", num: true, cell: (f) => figure(f.held) },
+    { head: "when", w: "168px", wide: "wide", cell: (f) => html`<time>${clock(f.time_ns || f.wall_ns)}</time>` },
+    { head: "traded", w: "88px", num: true, cell: (f) => `${f.quantity >= 0 ? "+" : ""}${figure(f.quantity)}` },
+    { head: "at", w: "88px", wide: "wide", num: true, cell: (f) => figure(f.price) },
+    { head: "held after", w: "88px", num: true, cell: (f) => figure(f.held) },
     { head: "order", cell: (f) => html`<a class="name" href=${address(f.order)}><${Text}>${f.order}<//></a>` },
   ];
   return html`<h2>Since it was last flat</h2>${of > fills.length && html`<p class="quiet">The last ${fills.length} of ${count(of)} fills.</p>`}<${Table} label="Fills" cols=${cols} rows=${fills} id=${(f) => f.pos} />`;
