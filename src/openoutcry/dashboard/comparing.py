@@ -245,7 +245,8 @@ def named_files(
 ) -> dict[str, JournalFile]:
     """Return the page's own journal and those that may be compared, by the names of their files.
 
-    Where two have one name, they go by their paths. Blocks. The key is for those that are sealed. Raises `JournalError` for a file that is no journal.
+    Where two have one name, they go by their paths. The key is for those that are sealed. Blocks. Raises
+    `JournalError` for a file that is no journal.
     """
     files = [] if own is None else [own]
     for path in others:
