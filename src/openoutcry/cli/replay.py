@@ -173,9 +173,8 @@ def _tell(found: "Replayed", took_s: float) -> None:
     for limit in found.limits:
         say(f"  Not known: {limit}.")
     if found.into is not None:
-        say(
-            f"  Written into {found.into}; side by side: openoutcry page {found.journal} --compare {found.into}"
-        )
+        say(f"  Written into {found.into}")
+        say(f"  Side by side: openoutcry page {found.journal} --compare {found.into}")
 
 
 def _tell_effects(effects: "Effects") -> None:

@@ -24,6 +24,7 @@ from openoutcry.dashboard.differences import (
 from openoutcry.dashboard.events import cut, shown
 from openoutcry.dashboard.journal_file import Deadline, JournalFile
 from openoutcry.dashboard.refusals import Parameters, Refused
+from openoutcry.events.records import is_record
 from openoutcry.journals import JournalReader
 from openoutcry.journals.refusals import real_path
 from openoutcry.journals.showing import head_of, time_of
@@ -106,11 +107,12 @@ class Side:
             for entry in entries:
                 self._take(entry)
             self.read = entries[-1].position
-            self.first_ns = self.first_ns or entries[0].wall_ns
-            self.last_ns = max(self.last_ns, entries[-1].wall_ns)
         return self
 
     def _take(self, entry: Stored) -> None:
+        if not is_record(entry.payload):  # the bus's own come before the first event, and after the last
+            self.first_ns = self.first_ns or entry.wall_ns
+            self.last_ns = max(self.last_ns, entry.wall_ns)
         if not any(needle in entry.payload for needle in _NEEDLES) and entry.header is None:
             return
         name = head_of(entry).event_type or ""

@@ -15,7 +15,7 @@ from openoutcry.ports import Changes, CursorState
 from openoutcry.ports import Entry as WrittenEntry
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
-from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.day import Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
 from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script

@@ -51,7 +51,7 @@ def keep(script: Script, journal: MemoryJournal, path: Path) -> None:
 
 
 def _as_published(script: Script, entries: list[Stored]) -> list[Stored]:
-    """Return entries with what was published now in place of what was recorded, in the order of their times."""
+    """Return entries with what was published now in place of what was recorded, by their times."""
     published, by_id = script.published, script.day.by_id
     found: list[Stored] = []
     for entry in entries:
