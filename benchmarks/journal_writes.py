@@ -1,12 +1,18 @@
 """What the journal itself does per second, beside the floors that it stands on.
 
     python benchmarks/journal_writes.py [--events 200000] [--engine sqlite3] [--folder .]
+    python benchmarks/journal_writes.py --record replay --beside off [--events 40000] [--folder .]
 
 Making and encoding the entries (about 390 bytes each) and the bus's own work are not in these figures. `floor` is one
 blob per batch into a bare table, with an fdatasync for `disk`: the least that SQLite can do.
+
+With `--record` it measures what recording a day costs a bus: two buses with these settings, turn by turn in one process, on
+each of which signals are published by so many at a time, and handled by two subscriptions. The median of the turns' ratios of
+processor time is what counts. `ticks` are market data in memory, which `replay` writes beside.
 """
 
 import argparse
+import asyncio
 import json
 import os
 import sqlite3
@@ -16,7 +22,9 @@ import time
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
+from openoutcry import EventBus, MarketDataEvent, PersistenceConfig
 from openoutcry.events import decode, encode
 from openoutcry.journals import JournalReader, SqliteJournal
 from openoutcry.ports import Entry, Level
@@ -185,6 +193,82 @@ def checkpoint_costs(folder: Path, engine: str) -> dict[str, object]:
     return {"checkpoint_ms_per_mb": round(statistics.median(costs), 2)}
 
 
+def made(kind: str, count: int) -> list[Any]:
+    if kind == "ticks":
+        return [MarketDataEvent(symbol="AAPL", price=100.0) for _ in range(count)]
+    return [
+        SignalEvent(
+            source_agent="momentum",
+            strategy_name="momentum-20",
+            symbol="AAPL",
+            direction="long",
+            strength=0.25,
+            confidence=0.75,
+        )
+        for _ in range(count)
+    ]
+
+
+async def record_turn(bus: EventBus, kind: str, count: int, size: int) -> float:
+    """Return how many events are published, written and handled per second of the processor's time."""
+    events = made(kind, count)
+    begun = time.process_time()
+    for start in range(0, count, size):
+        await bus.publish_many(events[start : start + size])
+    await bus.join()
+    return count / (time.process_time() - begun)
+
+
+async def record_rows(
+    folder: Path, total: int, words: tuple[Any, Any], engine: Any
+) -> list[dict[str, object]]:
+    rows = []
+    for kind, size in (("signals", 1), ("signals", 64), ("signals", 512), ("ticks", 64)):
+        count = max(size, min(total, 64 * size) // 8)
+        buses = []
+        for number, word in enumerate(words):
+            settings = PersistenceConfig(
+                path=folder / f"{kind}-{size}-{number}.db", engine=engine, record=word, socket=False
+            )
+            bus = EventBus(persistence_config=settings)
+            for name in ("first", "second"):
+                bus.subscribe((SignalEvent, MarketDataEvent), partial(_handle, name), name=name)
+            await bus.start()
+            buses.append(bus)
+        turns: list[tuple[float, float]] = []
+        for turn in range(min(60, total // count) + 4):
+            one, other = buses if turn % 2 else buses[::-1]
+            rates = {id(bus): await record_turn(bus, kind, count, size) for bus in (one, other)}
+            turns.append((rates[id(buses[0])], rates[id(buses[1])]))
+        for bus in buses:
+            await bus.stop()
+        turns = turns[4:]
+        rows.append(
+            {
+                "of": kind,
+                "by": size,
+                **{word: round(statistics.median(t[n] for t in turns)) for n, word in enumerate(words)},
+                "ratio": round(statistics.median(first / second for first, second in turns), 3),
+                "bytes": {w: round(_bytes_of(folder / f"{kind}-{size}-{n}.db")) for n, w in enumerate(words)},
+            }
+        )
+    return rows
+
+
+async def _handle(_name: str, _event: Any) -> None:
+    pass
+
+
+def _bytes_of(path: Path) -> float:
+    with JournalReader(path) as reader:
+        kinds = (SignalEvent, MarketDataEvent)
+        events, after = 0, 0
+        while page := reader.read(after, 4096):
+            events += sum(isinstance(decode(entry.payload), kinds) for entry in page)
+            after = page[-1].position
+    return path.stat().st_size / max(1, events)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -192,9 +276,16 @@ def main() -> None:
     parser.add_argument("--events", type=int, default=200_000)
     parser.add_argument("--engine", default="sqlite3", choices=["sqlite3", "apsw"])
     parser.add_argument("--folder", default=".", help="on the disk that is to be measured")
+    parser.add_argument("--record", choices=["off", "rounds", "replay"], help="what a bus records")
+    parser.add_argument("--beside", choices=["off", "rounds", "replay"], default="off", help="compared with")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(dir=given.folder) as name:
         folder = Path(name)
+        if given.record:
+            words = (given.record, given.beside)
+            for row in asyncio.run(record_rows(folder, given.events, words, given.engine)):
+                print(json.dumps(row))
+            return
         for row in write_rows(folder, given.events, given.engine):
             print(json.dumps(row))
         print(json.dumps(read_rows(folder, given.events, given.engine)))

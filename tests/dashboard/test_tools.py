@@ -297,6 +297,13 @@ def test_what_events_say_is_cut_and_does_nothing(tmp_path: Path) -> None:
         assert ask(tools, "event", ref="#3")["said"]["symbol"] == 7
 
 
+def test_an_events_own_time_is_told_where_it_was_admitted_at_another(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+    write_events(path, [alert(0, timestamp=START_NS + 1), alert(1, timestamp=START_NS - 3_600 * 10**9)])
+    assert "own_time" not in ask(path, "event", ref="alert-0")
+    assert ask(path, "event", ref="alert-1")["own_time"] == "2025-11-24T15:00:00.000Z"
+
+
 def test_an_event_with_too_many_fields_is_told_in_part(tmp_path: Path) -> None:
     path = tmp_path / "firm.db"
     event = {"event_id": "wide", "event_type": "x", **{f"field_{n}": "word " * 100 for n in range(500)}}

@@ -380,6 +380,40 @@ def test_the_second_round_of_an_id_is_told_from_the_first(tmp_path: Path) -> Non
     assert explained(path, "round:AAPL@1:2").chain == explained(path, fills[1]).chain[:3]
 
 
+def test_a_round_whose_id_ends_as_an_ordinal_is_told_from_a_second_use(tmp_path: Path) -> None:
+    path = tmp_path / "firm.db"
+
+    async def run() -> None:
+        async with EventBus(persistence_config=PersistenceConfig(path=path, socket=False)) as bus:
+            bus.register_signal_agent("a")
+            for name, strength in (("r", 0.5), ("r:2", -0.5)):
+                bus.open_round(name)
+                await bus.publish_signal(
+                    SignalEvent(
+                        source_agent="a",
+                        strategy_name="a",
+                        symbol="ES",
+                        direction="long" if strength > 0 else "short",
+                        strength=strength,
+                        round_id=name,
+                    )
+                )
+                await bus.wait_for_signals(name)
+
+    run_virtual(run())
+    for name, strength in (("r", 0.5), ("r:2", -0.5)):
+        (case,) = explained(path, name).rounds
+        assert (case.round.round_id, case.votes[0].strength) == (name, strength)
+
+
+def test_an_empty_journal_has_nothing(tmp_path: Path) -> None:
+    SqliteJournal(tmp_path / "firm.db").close()
+    with Lineage(tmp_path / "firm.db") as lineage:
+        assert lineage.index().position == 0
+        with pytest.raises(UnknownReference):
+            lineage.explain("o-1")
+
+
 # -- what is not known -------------------------------------------------------------------------------
 
 

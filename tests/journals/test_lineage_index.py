@@ -238,6 +238,16 @@ def test_where_no_file_can_be_made_everything_is_kept_in_memory(
     assert not side(path).exists()
 
 
+def test_nothing_is_made_beside_the_journal_of_another_user(
+    copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, expected = copied
+    side(path).unlink()
+    monkeypatch.setattr(os, "geteuid", lambda: 54_321)
+    assert told(path, *REFS) == expected
+    assert not side(path).exists()
+
+
 def test_a_file_that_may_only_be_read_is_used(
     copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -250,6 +260,14 @@ def test_a_file_that_may_only_be_read_is_used(
     assert told(path, *REFS) == expected
     assert told(path, "e-5999")[0].startswith("Why ")
     assert side(path).read_bytes() == before
+
+
+def test_a_disk_that_gives_back_something_else_is_done_without(
+    copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, expected = copied
+    monkeypatch.setattr(SideFile, "_check_of", lambda *_: os.urandom(4))
+    assert told(path, REFS[0]) == expected[:1]
 
 
 def test_one_that_is_locked_for_long_is_done_without(

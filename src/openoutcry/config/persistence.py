@@ -52,8 +52,10 @@ class PersistenceConfig:
         sync: How to wait for the disk: `inline` on the loop, in a `thread`, or `auto`: inline while the disk
             answers within 2 ms.
         socket: Whether a running bus listens on a local socket beside the file, for the command line.
-        record: What the bus records of itself in the journal: `rounds`, how each round was opened and
-            released and who was late, and each start with its settings; `off`, neither.
+        record: What the bus records in the journal beside events: `rounds`, how each round was opened and
+            released and who was late, each start with its settings, and answers from outside; `replay`, also
+            events at `memory` (market data) and the tape: all that it takes to run the day again; `off`,
+            nothing of it.
 
     """
 

@@ -63,7 +63,7 @@ class Tools:
         """
         found = await self._explaining().explain(of.ref)
         answer = self._answer(**telling.explained(found))
-        _fit(answer, "fills_of_the_position", "see the fills with events")
+        _fit(answer, "fills_of_the_position", "see the fills with events", keep="last")
         _fit(answer, "also_named_as_causes", "ask why of one of them")
         _fit(answer, "rounds", "ask for one with round", least=1)
         _fit(answer, "chain", "ask why of the first that is told", keep="last", least=1)

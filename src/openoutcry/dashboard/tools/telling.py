@@ -15,7 +15,7 @@ from openoutcry.journals.matching import own_ns
 from openoutcry.journals.rounds import RecordedRound, RecordedVote, RoundCell
 from openoutcry.journals.showing import HEAD_FIELDS, desk_of, time_of
 from openoutcry.ports import Stored
-from openoutcry.units import NS_PER_MS
+from openoutcry.units import NS_PER_MS, NS_PER_S
 
 Record = dict[str, Any]
 _NAME_MOST: Final = 100
@@ -66,13 +66,16 @@ def whole_event(entry: Stored) -> Record:
         **event(entry),
         "level": entry.level.name.lower(),
         "bytes": len(entry.payload),
-        "own_time": _own_time(own_ns(entry.payload)),
+        "own_time": _own_time(own_ns(entry.payload), entry.wall_ns),
         "said": _fields(entry.payload),
     }
 
 
-def _own_time(at_ns: int | None) -> str | None:
-    return time(at_ns) if at_ns is not None and 0 < at_ns < _INT_MOST else None
+def _own_time(at_ns: int | None, admitted_ns: int) -> str | None:
+    """Return an event's own time, where that is not when it was admitted, as in a simulation."""
+    if at_ns is None or not 0 < at_ns < _INT_MOST or abs(at_ns - admitted_ns) <= NS_PER_S:
+        return None
+    return time(at_ns)
 
 
 def _fields(payload: bytes) -> Record | str:
@@ -199,7 +202,8 @@ def explained(found: Explanation) -> Record:
         "rounds": [_case(case) for case in found.rounds],
         "also_named_as_causes": _steps(found.aside),
         "fills_of_the_position": [
-            {**_step(one.step), "quantity": one.quantity, "held": one.held} for one in found.held
+            {**_step(one.step), "quantity": one.quantity, "price": one.price, "held": one.held}
+            for one in found.held
         ],
         "not_known": [said(one) for one in found.unknown],
     }
@@ -250,7 +254,7 @@ def _step(step: Step) -> Record:
         "position": step.position,
         "desk": step.desk,
         "time": time(step.wall_ns),
-        "own_time": _own_time(step.time_ns),
+        "own_time": _own_time(step.time_ns, step.wall_ns),
         "after_ms": ms(step.after_ns),
         "slowest": step.is_slowest or None,
         "type": said(step.event_type),

@@ -69,7 +69,7 @@ def _uses(finder: Finder, source: Source, round_id: str) -> Iterator[_Use]:
     """Yield the uses of an id in a journal, oldest first."""
     for ordinal in range(1, _USES_MOST):
         name = f"round:{round_id}" if ordinal == 1 else f"round:{round_id}:{ordinal}"
-        opened, released = (_only(finder, source, one) for one in (f"{name}:opened", name))
+        opened, released = (_record(finder, source, one, round_id) for one in (f"{name}:opened", name))
         if opened is None and released is None:
             # the oldest may have been retired
             if ordinal > 1 or not _has_later(finder, source, round_id):
@@ -83,8 +83,10 @@ def _has_later(finder: Finder, source: Source, round_id: str) -> bool:
     return any(found.event_type == "round_released" for found in some)
 
 
-def _only(finder: Finder, source: Source, event_id: str) -> Found | None:
-    return next(iter(finder.of(ID, event_id, 1, source)), None)
+def _record(finder: Finder, source: Source, event_id: str, round_id: str) -> Found | None:
+    """Return a record of a round: another round may have an id that ends as an ordinal does."""
+    found = next(iter(finder.of(ID, event_id, 1, source)), None)
+    return found if found is not None and found.head.round_id == round_id else None
 
 
 def _right_one(uses: list[_Use], chain: list[Found], decided: Found | None, ordinal: int | None) -> _Use:
@@ -112,7 +114,8 @@ def _recorded(
     late = [
         str(found.fields.get("signal_id")) for found in entries.values() if found.event_type == "round_late"
     ]
-    for signal_id in (*use.signal_ids, *late):
+    known = {found.event_id for found in entries.values()}
+    for signal_id in {*use.signal_ids, *late} - known:
         for found in finder.of(ID, signal_id, 1, source):
             entries[found.entry.position] = found
     for record in (use.opened, use.released):

@@ -24,6 +24,7 @@ from openoutcry.journals.refusals import may_use
 
 Tell = Callable[[int, int], None]
 """Called with the position that was reached, and the head."""
+_TRIES: Final = 8
 _PIECE: Final = 8_192
 """So many entries are read at once: while they are read, the write-ahead log cannot start over."""
 _WRITTEN: Final = 1_024
@@ -69,6 +70,7 @@ class Index:
         self._file: SideFile | None = None
         self._runs: list[Run] = []
         self._floor = 1
+        self._thrown_away = 0
         self._hashing = Hashing((1 << HASH_BITS) - 57, references)
 
     # -- looking ------------------------------------------------------------------------------------
@@ -269,8 +271,12 @@ class Index:
             self._throw_away()
 
     def _throw_away(self) -> None:
-        """Remove the file: it is made again."""
+        """Remove the file: it is made again, unless that has been of no use several times."""
         self._forget()
+        self._thrown_away += 1
+        if self._thrown_away > _TRIES:
+            self._go_without(NotNow("what is written into it is not what is read"))
+            return
         try:
             self.path.unlink(missing_ok=True)
         except OSError as problem:

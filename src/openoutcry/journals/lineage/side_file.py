@@ -32,6 +32,7 @@ from openoutcry.journals.lineage.keys import HASH_BITS, KINDS, OFFSET_BITS, SHEL
 ENDING: Final = "-lineage"
 FORM: Final = 1
 """The version of what is written here; a file of another one is made again."""
+_ROOT: Final = 0
 _BLOCK: Final = 480
 """So many keys are a block: two of them fit on a page."""
 _END: Final = (1 << (HASH_BITS + OFFSET_BITS)) - 1
@@ -137,6 +138,8 @@ class SideFile:
         modulus = 1 << (HASH_BITS - 1) | int.from_bytes(os.urandom(5), "big") | 1
         about = _About(FORM, os.urandom(8).hex(), origin, modulus, tuple(sorted(references)))
         said = msgspec.json.encode(about)
+        if os.geteuid() not in (_ROOT, owner):
+            raise NotNow("the journal is another user's")
         try:
             flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC | os.O_NOFOLLOW
             fd = os.open(path, flags, 0o600)

@@ -51,6 +51,7 @@ class Taken(NamedTuple):
     attempts: int
     number: int
     events: Sequence[Any]
+    """None of them where their positions follow each other."""
     positions: Sequence[int] | None
     begun_ns: int
     ended_ns: int
@@ -297,9 +298,16 @@ class TapedMailbox(Mailbox):
 
     def taken(self, batch: Batch, end: int, count: int) -> Taken:
         """Return the note of the first `count` events of a batch."""
-        tape, positions, events = self._tape, batch.positions, batch.events
-        if count < len(events):
-            events, positions = events[:count], positions and positions[:count]
+        tape, positions = self._tape, batch.positions
+        events: Sequence[Any] = batch.events
+        if positions:
+            first, last = positions[0], positions[count - 1]
+            if first and last - first + 1 == count:
+                events, positions = (), range(first, last + 1)  # the events themselves are not kept for that
+        if positions is not None and len(positions) > count:
+            positions = positions[:count]
+        if len(events) > count:
+            events = events[:count]
         error = tape.take_error(self.name) if end == FAILED else ""
         return Taken(
             self.name,

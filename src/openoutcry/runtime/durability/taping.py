@@ -129,11 +129,10 @@ class TapeWriter:
         self, events: Sequence[Any], positions: Sequence[int] | None, journal: Journal
     ) -> list[int | str]:
         """Return where events stand: pairs of a position and a count, and ids of those that are not there."""
+        if positions and not events:
+            return [positions[0], len(positions)]
         count = len(events)
-        if positions:
-            first, last = positions[0], positions[-1]
-        else:
-            first, last = self._place(events[0]), self._place(events[-1])
+        first, last = (0, 0) if positions else (self._place(events[0]), self._place(events[-1]))
         if first and last - first + 1 == count:
             return [first, count]
         found: list[int | str] = []
