@@ -46,8 +46,8 @@ def test_only_what_differs_is_listed_and_counted_by_its_kind(days: tuple[Path, P
     ]
     assert found["rows"][0]["fields"] == [
         ["quantity", "100", "60"],
-        ["contributing_signals", "s-1, s-2", "s-2"],
         ["conviction_score", "0.4", "0.3"],
+        ["contributing_signals", "s-1, 1 in both", "1 in both"],
     ]
     assert (found["total"], found["next"], found["notes"]) == (6, None, [])
     assert (found["a"]["name"], found["a"]["own"], found["b"]["own"]) == ("day.db", True, False)

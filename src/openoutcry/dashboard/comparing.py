@@ -36,6 +36,8 @@ PAGE: Final = 100
 KEPT_MAX: Final = 200_000
 """Of each type of a journal so many events are compared: 100 MB of memory, and more than anybody reads."""
 FIELDS_MAX: Final = 12
+LISTED_MAX: Final = 500
+"""Of longer lists it is not worked out what is in one of them alone."""
 NAMED_MAX: Final = 200
 """So many agents and symbols can be chosen from."""
 _PIECE: Final = 1_024
@@ -293,9 +295,7 @@ def _row(pair: Pair, first: Stored | None, second: Stored | None) -> dict[str, A
         "id": shown(said.event_id),
         "a": _words(pair.first, one),
         "b": _words(pair.second, other),
-        "fields": [
-            [shown(name), _value(one.get(name)), _value(other.get(name))] for name in names[:FIELDS_MAX]
-        ],
+        "fields": [[shown(name), *_values(one.get(name), other.get(name))] for name in names[:FIELDS_MAX]],
         "more": max(0, len(names) - FIELDS_MAX),
     }
 
@@ -310,6 +310,18 @@ def _words(said: Said | None, fields: Mapping[str, Any]) -> dict[str, Any] | Non
     elif isinstance(price := fields.get("fill_price"), int | float):
         text += f" at {price:,.10g}"
     return {"pos": said.position, "said": shown(text or "something")}
+
+
+def _values(one: Any, other: Any) -> tuple[str, str]:
+    """Return two values that differ; of lists what is in one of them alone."""
+    if not (isinstance(one, list) and isinstance(other, list)):
+        return _value(one), _value(other)
+    alone = [value for value in one if value not in other], [value for value in other if value not in one]
+    both = f"{len(one) - len(alone[0]):,} in both"
+    if not any(alone) or max(len(one), len(other)) > LISTED_MAX:
+        return _value(one), _value(other)
+    first, second = (_value([*values, both] if len(one) > len(alone[0]) else values) for values in alone)
+    return first, second
 
 
 def _value(value: Any) -> str:

@@ -90,11 +90,11 @@ def _number(value: Any) -> float | None:
 
 
 def differing(first: Mapping[str, Any], second: Mapping[str, Any]) -> list[str]:
-    """Return in which fields two events differ: sides and sizes first."""
+    """Return in which fields two events differ: sides and sizes first, lists last."""
     names = [name for name in first if first[name] != second.get(name)]
     names += [name for name in second if name not in first]
     before = (*_SIDES, *_SIZES)
-    return sorted(names, key=lambda name: (name not in before, name))
+    return sorted(names, key=lambda name: (name not in before, isinstance(first.get(name), list), name))
 
 
 def paired(firsts: Sequence[Said], seconds: Sequence[Said]) -> list[Pair]:
