@@ -56,6 +56,7 @@ async def waiting(bus):
 """
 SETTINGS = '[bus]\ncontrol_releaser = "operator"\n\n[persistence]\npath = "firm.db"\n'
 FIRM = f'firm = "alpha"\n[desks.floor]\nkey = "U{"A" * 55}"\n'
+BARS = "time,symbol,open,high,low,close,volume\n2026-01-02T21:00:00Z,AAPL,1,3,1,2,10\n"
 HAS_OTEL = importlib.util.find_spec("opentelemetry") is not None
 HAS_MCP = importlib.util.find_spec("mcp") is not None
 HAS_PAGE = importlib.util.find_spec("starlette") is not None
@@ -96,7 +97,19 @@ CALLS: dict[str, list[list[str]]] = {
         ["--days", "5", "--plain", "--record", "day.db"],
         ["--crash", "--days", "30", "--kills", "2", "--plain"],
     ],
-    "replay": [["day.db"], ["day.db", "--json"]],
+    "replay": [
+        ["day.db"],
+        ["day.db", "--json"],
+        [
+            "bars.csv",
+            "--app",
+            "openoutcry.firm:app",
+            "--broker",
+            "openoutcry.firm:venue",
+            "--into",
+            "again.db",
+        ],
+    ],
 }
 """What each verb is called with, in an order in which each finds what it needs."""
 BESIDE_A_BUS: dict[str, list[str]] = {
@@ -258,6 +271,7 @@ def try_all(folder: Path) -> None:
     Path("firm.py").write_text(APP, encoding="utf-8")
     Path("firm.toml").write_text(SETTINGS, encoding="utf-8")
     Path("FIRM.toml").write_text(FIRM, encoding="utf-8")
+    Path("bars.csv").write_text(BARS, encoding="utf-8")
     make_desks(Path("desks"))
     check_version()
     verbs = set(leaves(main))

@@ -53,7 +53,7 @@ class FailingTrend(Trend):
 
 
 class WritingTrend(Trend):
-    def on_bar(self, bar: MarketDataEvent) -> None:  # type: ignore[override]
+    def on_bar(self, bar: MarketDataEvent) -> None:
         Path("/tmp/openoutcry-must-not-be").write_text("x")
 
 

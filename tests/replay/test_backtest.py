@@ -19,7 +19,7 @@ from openoutcry.firm import DemoOptions, run_demo
 from openoutcry.journals import JournalReader
 from openoutcry.ports import Filter
 from openoutcry.replay import Backtested, backtest
-from openoutcry.replay.backtest import Cast, backtest_here, manifest_like
+from openoutcry.replay.backtest import Cast, backtest_here, manifest_like, settings_in
 from openoutcry.replay.day import read_day
 from openoutcry.replay.engine import replay_here
 from openoutcry.replay.feed import Feed
@@ -152,6 +152,19 @@ def test_a_backtest_can_be_like_another_day(bars: Path, tmp_path: Path) -> None:
     assert manifest_like(tmp_path / "two.db").origin == like.origin
     assert manifest_like(tmp_path / "two.db").settings["signal_timeout"] == 7.0
     assert told.published.events_count == 154
+
+
+def test_settings_come_from_a_file(bars: Path, tmp_path: Path) -> None:
+    (tmp_path / "bus.toml").write_text(
+        "[bus]\nsignal_timeout = 3.5\n[backpressure]\nrate_limit_burst = 7\n"
+        "[persistence]\npath = 'mine.db'\nrecord = 'off'\n"
+    )
+    told = run(bars, tmp_path / "out.db", settings=settings_in(tmp_path / "bus.toml"))
+    settings = manifest_like(tmp_path / "out.db").settings
+    assert (settings["signal_timeout"], settings["backpressure"]["rate_limit_burst"]) == (3.5, 7)
+    assert settings["persistence"]["path"] == str(tmp_path / "out.db")
+    assert told.is_sound
+    assert not (tmp_path / "mine.db").exists()
 
 
 def test_a_process_of_its_own_denies_what_goes_out(

@@ -1,11 +1,10 @@
 """Tables of bars and ticks: which column is which field, when a row was, and what is refused, with its place."""
 
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-import pyarrow as pa
 import pytest
-from pyarrow import parquet as pq
 
 from openoutcry import ConfigError, MarketDataEvent, SignalEvent
 from openoutcry.errors import InvalidRow
@@ -14,6 +13,8 @@ from openoutcry.replay.feed import Feed
 from openoutcry.replay.table_files import kind_of
 from openoutcry.replay.tables import Rules, Table
 
+pa: Any = import_module("pyarrow")
+pq: Any = import_module("pyarrow.parquet")
 BARS = "time,symbol,open,high,low,close,volume\n"
 NINE_NS = 1_767_344_400_000_000_000  # 2026-01-02T09:00:00Z
 
@@ -100,6 +101,8 @@ def test_a_bar_of_a_date_is_known_at_the_same_hour_all_year(tmp_path: Path) -> N
         ("2026-03-08T02:30:00", {"zone": "America/New_York"}, "was shown twice or never"),
         ("", {}, "an empty cell is where a time must be"),
         ("nan", {"unit": "s"}, "ISO 8601"),
+        ("0001-01-01", {"zone": "Europe/London", "known_after_ns": 0}, "between the years 1677 and 2262"),
+        ("9" * 30, {"unit": "s"}, "between the years 1677 and 2262"),
     ],
 )
 def test_what_does_not_say_when_it_was_is_refused(

@@ -17,7 +17,7 @@ def test_a_day_is_a_fixture(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
     replayed_firm.record(day)
     assert same_as_recorded(day, replayed_firm.Firm).entries_count == 260
     with pytest.raises(
-        NotAsRecorded, match="1 differences.*\\n  slow published another signal on ES"
+        NotAsRecorded, match=r"1 differences.*\n  slow published another signal on ES"
     ) as caught:
         same_as_recorded(day, replayed_firm.OtherRationale)
     assert caught.value.replayed.differences[0].fields[0].replayed == "because"

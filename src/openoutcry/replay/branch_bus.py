@@ -13,7 +13,7 @@ from openoutcry.replay.bus import ReplayedBus
 from openoutcry.replay.change import is_of
 from openoutcry.replay.day import PastRound
 from openoutcry.replay.gates import HeldAdmission
-from openoutcry.replay.taking import PlayedMailbox
+from openoutcry.replay.taking import RESOLUTION_NS, PlayedMailbox
 from openoutcry.runtime.api.answers import Outside, Question
 from openoutcry.runtime.delivery.causation import Cause, current
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -36,6 +36,8 @@ class BranchAnswers(PlayedAnswers):
 
 class ChangedBus(ReplayedBus):
     """A bus on which a day goes on with a change."""
+
+    afterwards_s = 60.0
 
     def __init__(self, branch: Branch) -> None:
         self._branch = branch
@@ -73,7 +75,7 @@ class ChangedBus(ReplayedBus):
             if self._rounds.knows(round_id):
                 self._rounds.find(round_id).tick()
 
-        asyncio.get_running_loop().call_at(due_ns / NS_PER_S, look)
+        asyncio.get_running_loop().call_at((due_ns + RESOLUTION_NS) / NS_PER_S, look)
 
     def open(self, one: PastRound) -> None:
         """Open a round as it was on the day, without those who are not hired."""

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
 from openoutcry.core.barrier import Recall, Round
-from openoutcry.core.lanes import Lane
+from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.terms import Terms
 from openoutcry.journals import MemoryJournal
@@ -23,6 +23,8 @@ from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.replay.venue import VenueBus
 from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.parts import Parts
+from openoutcry.runtime.delivery.handlers import Handler
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
 
@@ -42,11 +44,15 @@ _KEPT: Final = (
 class ReplayedBus(VenueBus):
     """A bus on which a day happens again."""
 
+    afterwards_s: float = 1.0
+    """So long in virtual time agents may go on when the record is over."""
+
     def __init__(self, script: Script) -> None:
         self._script = script
         self._played: list[PlayedRound] = []
         self._uses: dict[str, int] = {}
         self._boxes: dict[str, PlayedMailbox] = {}
+        self._timeouts: dict[str, int] = {}
         self._parts = Parts(
             admission=partial(HeldAdmission, script),
             new_round=self._new_round,
@@ -79,7 +85,7 @@ class ReplayedBus(VenueBus):
         if normal.name == "control":
             return Mailbox(normal, **options)
         day = self._script.day
-        box = self._boxes[name] = PlayedMailbox(self._script.pace, day.steps.get(name, ()), **options)
+        box = self._boxes[name] = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), **options)
         return box
 
     def link_mailboxes(self) -> None:
@@ -87,7 +93,32 @@ class ReplayedBus(VenueBus):
         for subscription in self._bus.router:
             box = subscription.mailbox
             if isinstance(box, PlayedMailbox):
-                box.wake = subscription.wake_all
+                box.link(
+                    subscription.wake_all,
+                    partial(self._cut, subscription),
+                    self._timeouts.get(subscription.name),
+                )
+
+    def _cut(self, subscription: Subscription, batch: Batch, is_superseded: bool) -> None:
+        """End a call from outside."""
+        consumer = self._consumers.of(subscription)
+        for worker in () if consumer is None else consumer.active_workers():
+            if worker.batch is batch:
+                if is_superseded:
+                    worker.guard.supersede()
+                else:
+                    worker.guard.cancel_call("timed out")
+
+    def subscribe(self, event_type: Any, handler: Handler, **options: Any) -> Subscription:
+        """Subscribe a handler, whose calls are ended when they were on the day."""
+        known = self.taken(options.get("name"))
+        if known is not None:
+            return known
+        timeout_s = options.pop("timeout_s", None) if self._script.day.is_taped else None
+        subscription = super().subscribe(event_type, handler, **options)
+        if timeout_s is not None:
+            self._timeouts[subscription.name] = round(timeout_s * NS_PER_S)
+        return subscription
 
     def dismiss(self) -> None:
         """After the set-up: everybody stays."""
@@ -161,19 +192,23 @@ class ReplayedBus(VenueBus):
         """Note who has abstained, or opened a round, otherwise than on the day."""
         for played in self._played:
             past, found = played.past, self._script.differences
-            for agent, what in _otherwise(played):
+            for agent, what in _otherwise(played, has_gap=bool(self._script.day.gap)):
+                if (agent, past.round_id) in self._script.day.cut_rounds:
+                    continue  # whether it had come so far when its time was up is not known
                 found.append(Difference(kind="abstained", agent=agent, round_id=past.round_id, said=what))
             terms, now = past.terms, played.terms
             if (frozenset(terms.roster), terms.quorum_count) != (now.roster, now.quorum_count):
                 self._script.note_round(past, "opened with other terms its round")
 
 
-def _otherwise(played: PlayedRound) -> list[tuple[str, str]]:
+def _otherwise(played: PlayedRound, *, has_gap: bool) -> list[tuple[str, str]]:
     past = played.past
     if past.released is None:
         return []
     late = {one.agent for one in past.late if one.signal_id is None}
     before = set(past.released.abstained_ns) | late
+    if has_gap:  # a late answer may not have got into the record
+        before |= played.said & set(past.released.missing)
     round_id = past.round_id
     found = [(agent, f"did not abstain in {round_id}, as it had") for agent in sorted(before - played.said)]
     return found + [

@@ -21,12 +21,14 @@ from openoutcry.events import (
     event_type_of,
 )
 from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording
+from openoutcry.journals.tape import RecordedCall
 from openoutcry.ports import Level, Stored
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
 
 PAGE: Final = 4_096
 NEVER_NS: Final = 2**63 - 1
+_TIMED_OUT: Final = ("CancelledError", "TimeoutError")
 _DERIVED: Final = re.compile(r"[0-9a-f]{26}-[0-9a-f]+")
 
 
@@ -107,6 +109,8 @@ class Day:
         steps: What each subscription took, in order.
         failed: Which calls failed on the day, as (subscription, id of the event).
         unended: Which calls were begun and did not end as they should, likewise.
+        cut: Which calls were ended from outside, likewise.
+        cut_rounds: The rounds that these were about, as (subscription, round).
         refused: The ids of publications for which there was no room.
         settled_ns: When the last call for each event had ended, by id.
         beyond: The ids of events that are not replayed: they came before the stretch, or after it.
@@ -129,6 +133,8 @@ class Day:
     steps: dict[str, list[Step]] = field(default_factory=dict)
     failed: set[tuple[str, str]] = field(default_factory=set)
     unended: set[tuple[str, str]] = field(default_factory=set)
+    cut: set[tuple[str, str]] = field(default_factory=set)
+    cut_rounds: set[tuple[str, str]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     settled_ns: dict[str, int] = field(default_factory=dict)
     beyond: set[str] = field(default_factory=set)
@@ -304,8 +310,11 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
     if run.gaps:
         gap = run.gaps[0]
         day.gap = gap.why
-        day.beyond |= {entry.event.event_id for entry in day.entries if entry.position >= gap.first}
-        day.entries = [entry for entry in day.entries if entry.position < gap.first]
+        places = {entry.position for entry in day.entries}
+        untimed = (one.position for one in run.entries(run.started_at) if one.at_ns is None)
+        first = min(gap.first, next((place for place in untimed if place in places), gap.first))
+        day.beyond |= {entry.event.event_id for entry in day.entries if entry.position >= first}
+        day.entries = [entry for entry in day.entries if entry.position < first]
         if not day.entries:
             raise RecordTooThin(
                 f"{day.path}: {gap.why}, from the first event on; nothing of it can be replayed"
@@ -319,6 +328,11 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
             day.failed.add((call.subscription, taken[-1] or ""))
         elif call.end != "handled":
             day.unended.add((call.subscription, taken[-1] or ""))
+        if _was_cut(call):
+            day.cut.add((call.subscription, taken[-1] or ""))
+            cause = day.by_id.get(taken[-1] or "")
+            round_id = None if cause is None else getattr(cause.event, "round_id", None)
+            day.cut_rounds.add((call.subscription, round_id or ""))
         if call.lane == "control" or call.end == "expired":
             continue
         reached = bisect_right(durable, call.head)
@@ -329,8 +343,16 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
                 attempt = 1 if number else call.attempt
-                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head))
+                is_last = number == len(taken) - 1
+                cut_ns = call.ended_ns if is_last and _was_cut(call) else None
+                is_superseded = call.end == "superseded"
+                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded))
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
+
+
+def _was_cut(call: RecordedCall) -> bool:
+    """Whether a call was ended from outside, as a time-out does."""
+    return call.end == "superseded" or (call.end in ("failed", "buried") and call.error in _TIMED_OUT)
 
 
 def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:

@@ -32,8 +32,6 @@ B = TypeVar("B", bound=ReplayedBus)
 SEED: Final = 0
 SETTLING_S: Final = 1.0
 """After so long in virtual time, whoever is not settled is behind."""
-AFTERWARDS_S: Final = 3_600.0
-"""So long in virtual time agents may go on when the record is over."""
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -219,7 +217,7 @@ async def _run(
             await asyncio.sleep(SETTLING_S)
             bus.record_is_over()
             with suppress(TimeoutError):
-                async with asyncio.timeout(AFTERWARDS_S):
+                async with asyncio.timeout(bus.afterwards_s):
                     await bus.join()
         finally:
             script.is_closed = True

@@ -1,4 +1,4 @@
-"""The feed of a backtest: the rows of several tables in the order of their times, looked at before it runs.
+"""The rows of a backtest, out of several tables, in the order of their times, looked at before it runs.
 
 The tables are read twice. The first time everything is looked at, so that a backtest never ends in the
 middle of its data; the second time the rows are handed out as they are needed, so that data may be larger

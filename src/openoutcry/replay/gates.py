@@ -42,7 +42,7 @@ class HeldAdmission(Admission):
         turn = self._offer(event, level, vote, priority=priority)
         if turn is None:
             return await super().publish(event, priority, level, vote, answer)
-        return await self._wait(turn)
+        return await self._wait(event, turn)
 
     def publish_nowait(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Hold what is published against the record."""
@@ -63,13 +63,30 @@ class HeldAdmission(Admission):
         for event, turn in zip(given, turns, strict=True):
             if turn is None:
                 await super().publish(event, priority)
-            elif not await self._wait(turn):
+            elif not await self._wait(event, turn):
                 return given.index(event)
         return len(given)
 
-    async def _wait(self, turn: "asyncio.Future[bool]") -> bool:
+    async def _wait(self, event: Any, turn: "asyncio.Future[bool]") -> bool:
         """Wait for a turn, unless what is published waits for something itself: the start, or an outbox."""
-        return await turn if self._bus.running and outbox_of(self._bus) is None else True
+        if not self._bus.running or outbox_of(self._bus) is not None:
+            return True
+        try:
+            accepted = await turn
+            if self._is_cut_here(event.event_id):
+                await asyncio.get_running_loop().create_future()
+            return accepted  # noqa: TRY300 - it stands beside what is waited for
+        except asyncio.CancelledError:
+            self._script.withdraw(event.event_id)
+            raise
+
+    def _is_cut_here(self, event_id: str) -> bool:
+        """Whether the current call is to be ended from outside, and had published nothing after this."""
+        who = current.get()
+        cause = None if who is None else who.cause()
+        if who is None or cause is None:
+            return False
+        return self._script.is_last_of_a_cut_call(who.subscription, cause.event_id, event_id)
 
     def _offer(
         self, event: Any, level: str | None, vote: Vote | None, *, priority: bool = False
@@ -79,6 +96,8 @@ class HeldAdmission(Admission):
         survives = self._durable.level(self.access.check(event), level)
         script = self._script
         if not (survives or script.knows(event.event_id) or script.day.is_taped):
+            return None
+        if script.is_repeated(event.event_id):
             return None
         stamp_cause(self._bus, event)
         if vote is not None:

@@ -24,6 +24,8 @@ from openoutcry.units import NS_PER_S
 PATIENCE_NS: Final = 20_000_000
 """How long in virtual time a publication may be later than it was on the day before it counts as missing: the
 clocks of a day do not all run alike."""
+STEM_DIGITS: Final = 26
+"""So many digits the ids have in common that a call derives."""
 IDLE_NS: Final = 1_000
 """So much time passes when nothing else can happen at an instant: what agents say in it is said by then."""
 
@@ -104,20 +106,11 @@ class Script:
         What is not in the record is never admitted, and nobody waits for it.
         """
         event_id, turn = event.event_id, _answered(answer=True)
-        entry, day = self.day.by_id.get(event_id), self.day
+        entry = self.day.by_id.get(event_id)
         if event_id in self.published or self.is_closed:
             return self._turns.get(event_id, turn)
         if entry is None:
-            if event_id in day.refused:
-                turn = _answered(answer=False)
-            elif event_id in day.beyond or (agent or "", cause_id or "") in day.unended:
-                self.cut_count += 1
-            elif agent is None:
-                self.aside_count += 1
-            else:
-                self.published[event_id] = event
-                self._note("extra", agent, event, None, cause_id)
-            return turn
+            return self._take_unknown(event, agent, cause_id, turn)
         self.offered[event_id] = (agent or _source(event), self.pace.now_ns())
         self.published[event_id] = self._judge(entry, event, agent or _source(event), cause_id, votes=votes)
         if event_id in self._handed:
@@ -126,6 +119,45 @@ class Script:
         if self._awaited is not None and self._awaited[0] == event_id and not self._awaited[1].done():
             self._awaited[1].set_result(None)
         return turn
+
+    def _take_unknown(
+        self, event: Any, agent: str | None, cause_id: str | None, turn: "asyncio.Future[bool]"
+    ) -> "asyncio.Future[bool]":
+        """Take an event that is not in the record, and return what its publisher waits for."""
+        event_id, day = event.event_id, self.day
+        call = (agent or "", cause_id or "")
+        if event_id in day.refused:
+            return _answered(answer=False)
+        if call in day.cut:  # it had not come so far when its time was up
+            return asyncio.get_running_loop().create_future()
+        if event_id in day.beyond or call in day.unended:
+            self.cut_count += 1
+        elif agent is None:
+            self.aside_count += 1
+        else:
+            self.published[event_id] = event
+            self._note("extra", agent, event, None, cause_id)
+        return turn
+
+    def is_last_of_a_cut_call(self, agent: str, cause_id: str, event_id: str) -> bool:
+        """Whether a call that was ended from outside had not come further than this publication."""
+        stem, _, ordinal = event_id.rpartition("-")
+        if (agent, cause_id) not in self.pace.to_be_cut or len(stem) != STEM_DIGITS:
+            return False
+        return f"{stem}-{int(ordinal, 16) + 1:x}" not in self.day.by_id
+
+    def is_repeated(self, event_id: str) -> bool:
+        """Whether an event was published, and handed out: who publishes it again is told so by the bus."""
+        return event_id in self.published and event_id in self._handed and not self.is_closed
+
+    def withdraw(self, event_id: str) -> None:
+        """A publication was cancelled before its turn: if it is not the recorded one, it was not made."""
+        turn, entry = self._turns.get(event_id), self.day.by_id.get(event_id)
+        is_recorded = entry is not None and self.published.get(event_id) is entry.event
+        if turn is not None and turn.cancelled() and not is_recorded:
+            del self._turns[event_id], self.published[event_id]
+            self.offered.pop(event_id, None)
+            self.differences = [one for one in self.differences if one.event_id != event_id]
 
     def _judge(self, entry: Entry, event: Any, agent: str, cause_id: str | None, *, votes: bool) -> Any:
         """Compare an event with the recorded one; return what counts as published."""
@@ -161,7 +193,8 @@ class Script:
     def note_raised(self, agent: str, event: Any, error: BaseException) -> None:
         """A call has failed: that is a difference if it is not known to have failed on the day."""
         event_id = getattr(event, "event_id", "")
-        if self.is_closed or (agent, event_id) in self.day.failed:
+        call = (agent, event_id)
+        if self.is_closed or call in self.day.failed or call in self.day.unended:
             return
         self.differences.append(
             Difference(

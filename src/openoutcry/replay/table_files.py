@@ -53,6 +53,8 @@ class File(Protocol):
 
 def kind_of(path: Path) -> Literal["csv", "parquet", "packed"] | None:
     """Return what kind of a table a file is, by its content; None for another file, or none at all."""
+    if not path.is_file():
+        return None  # opening a pipe would wait for its writer
     try:
         with path.open("rb") as file:
             start = file.read(LOOKED_AT_BYTES)

@@ -96,7 +96,7 @@ class Table:
         self.path = path
         self._file = open_table(path)
         self._rules = rules
-        self.columns: tuple[str, ...] = self._file.head.columns
+        self.columns: tuple[str, ...] = tuple(name.strip() for name in self._file.head.columns)
         self._times = Times(rules.zone, rules.unit, rules.known_after_ns)
         self._places = self._fields_of_columns()
         self._names = {field: self.columns[place] for field, place in self._places.items()}
@@ -108,7 +108,7 @@ class Table:
 
     def _fields_of_columns(self) -> dict[str, int]:
         """Return the places of the columns, by their fields."""
-        names = [name.strip() for name in self.columns]
+        names = list(self.columns)
         twice = sorted({name for name in names if names.count(name) > 1})
         if twice:
             raise ConfigError(f"{self.path} has several columns {twice[0]!r}: rename all but one")
@@ -230,7 +230,8 @@ class Table:
             said = str(problem)
             found = _FIELD.match(said)
             field = "" if found is None else found[1]
-            self.refuse(number, field, given.get(field), said.partition(": ")[2])
+            value = at_ns if field == "timestamp" else given.get(field)
+            self.refuse(number, field, value, said.partition(": ")[2])
 
     def _instant(self, number: int, cells: Cells) -> int:
         value = cells[self._places["timestamp"]]

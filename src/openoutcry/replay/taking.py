@@ -11,6 +11,8 @@ from openoutcry.core.lanes import Batch, Lane, LaneName
 from openoutcry.core.mailbox import Mailbox
 
 NEVER_NS: Final = 2**63 - 1
+RESOLUTION_NS: Final = 2
+"""A timer of the loop may fire so much early."""
 
 
 class Step(NamedTuple):
@@ -22,6 +24,8 @@ class Step(NamedTuple):
         attempt: How often it had begun it by then, this time included.
         begun_ns: When, from the start of the run; 0 for one that followed another without a pause.
         head: The position up to which everything had been handed out by then.
+        cut_ns: When its call was ended from outside; None: it ended by itself.
+        is_superseded: Whether that was for a newer event; else its time was up.
 
     """
 
@@ -30,6 +34,8 @@ class Step(NamedTuple):
     attempt: int
     begun_ns: int
     head: int
+    cut_ns: int | None = None
+    is_superseded: bool = False
 
 
 class Pace:
@@ -39,6 +45,8 @@ class Pace:
         position: Everything durable up to this position has been handed out.
         lost_ns: By how much everything is later than on the day.
         now_ns: Returns the time, from the start of the run.
+        call_at: Calls a function then.
+        to_be_cut: The calls going on that were ended from outside, as (subscription, id of the event).
 
     """
 
@@ -47,6 +55,7 @@ class Pace:
         self.lost_ns: int = 0
         self.now_ns: Callable[[], int] = now_ns
         self.call_at: Callable[[int, Callable[[], None]], None] = call_at
+        self.to_be_cut: set[tuple[str, str]] = set()
         self._behind: dict[PlayedMailbox, None] = {}
 
     def wait(self, mailbox: "PlayedMailbox") -> None:
@@ -92,23 +101,45 @@ class PlayedMailbox(Mailbox):
 
     Attributes:
         wake: Wakes the worker, if it waits.
+        end_call: Ends the call for a batch from outside; `is_superseded` says that it is for a newer event.
+        timeout_ns: How long a call may take that is not on the tape; None: as long as it does.
         astray_count: How many events were taken in another order than on the day.
 
     """
 
-    __slots__ = ("_pace", "_steps", "_timer_ns", "astray_count", "wake")
+    __slots__ = (
+        "_awaits_retry",
+        "_name",
+        "_pace",
+        "_steps",
+        "_timer_ns",
+        "astray_count",
+        "end_call",
+        "timeout_ns",
+        "wake",
+    )
 
-    def __init__(self, pace: Pace, steps: Iterable[Step], **options: Any) -> None:
+    def __init__(self, name: str, pace: Pace, steps: Iterable[Step], **options: Any) -> None:
+        self._name = name
         self._pace = pace
         self._steps = deque(steps)
         ids = {step.event_id for step in self._steps}
         super().__init__(PlayedLane("normal", ids), **options)
         self.high = PlayedLane("high", ids)
         self._timer_ns = NEVER_NS
+        self._awaits_retry = False
         self.astray_count: int = 0
         self.wake: Callable[[], object] = bool
+        self.end_call: Callable[[Batch, bool], object] = lambda *_: None
+        self.timeout_ns: int | None = None
 
     __hash__ = object.__hash__
+
+    def link(
+        self, wake: Callable[[], object], end_call: Callable[[Batch, bool], object], timeout_ns: int | None
+    ) -> None:
+        """Before the start: say who takes from it, and for how long its calls may go on."""
+        self.wake, self.end_call, self.timeout_ns = wake, end_call, timeout_ns
 
     def go_freely(self) -> None:
         """Take what comes, from now on: nothing is as on the day any more."""
@@ -125,7 +156,11 @@ class PlayedMailbox(Mailbox):
     def take(self, limit: int, now_ns: int) -> Batch | None:
         """Hand over the next event, when it is its turn."""
         if self.is_free:
-            return super().take(limit, now_ns)
+            batch = super().take(limit if self.timeout_ns is None else 1, now_ns)
+            if batch is not None and self.timeout_ns is not None:
+                self._cut_at(self._pace.now_ns() + self.timeout_ns, batch, is_superseded=False)
+            return batch
+        self._awaits_retry = False
         while self._steps:
             step = self._steps[0]
             if not self._is_due(step):
@@ -136,14 +171,32 @@ class PlayedMailbox(Mailbox):
                 if step.attempt > 1 and not _waits(lane, step.event_id):
                     self._steps.popleft()  # it failed on the day, and has not now
                     continue
+                self._awaits_retry = step.attempt > 1
                 return None
             if batch.attempts and batch.events[0].event_id != step.event_id:
                 lane.expire(batch)  # it fails now, and did not on the day: there was no second attempt
                 continue
             self._pass(batch.events[0].event_id)
             self.open.append(batch)
+            self._pace.to_be_cut.discard((self._name, step.event_id))
+            if step.cut_ns is not None:
+                self._pace.to_be_cut.add((self._name, step.event_id))
+                self._cut_at(step.cut_ns + self._pace.lost_ns, batch, is_superseded=step.is_superseded)
             return batch
         return None
+
+    def _cut_at(self, at_ns: int, batch: Batch, *, is_superseded: bool) -> None:
+        """Have a call ended at this time, if it goes on."""
+
+        def cut() -> None:
+            if batch in self.open:
+                self.end_call(batch, is_superseded)
+
+        self._pace.call_at(at_ns, cut)
+
+    def due_ns(self) -> int | None:
+        """Return when the next retry may start, if it is its turn; else the tape says when to go on."""
+        return super().due_ns() if self.is_free or self._awaits_retry else None
 
     def _pass(self, event_id: str) -> None:
         """Go on behind the step of an event, which is the next one, or else was taken astray."""
@@ -162,7 +215,7 @@ class PlayedMailbox(Mailbox):
         if step.head > pace.position:
             pace.wait(self)
             return False
-        if pace.now_ns() >= due_ns:
+        if pace.now_ns() >= due_ns - RESOLUTION_NS:
             return True
         if due_ns < self._timer_ns:
             self._timer_ns = due_ns

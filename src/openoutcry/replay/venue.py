@@ -6,6 +6,7 @@ from typing import Any
 
 from openoutcry.replay.app import set_up
 from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.delivery.subscription import Subscription
 
 
 class VenueBus(EventBus):
@@ -17,12 +18,13 @@ class VenueBus(EventBus):
         """From now on: who subscribes under a name that is taken gives way to whoever has it."""
         self._of_venue = frozenset(subscription.name for subscription in self.subscriptions)
 
-    def subscribe(self, event_type: Any, handler: Any, **options: Any) -> Any:
+    def taken(self, name: str | None) -> Subscription | None:
+        """Return the venue's subscription of this name, if it has one and others give way."""
+        return self.subscription(name) if name in self._of_venue and name is not None else None
+
+    def subscribe(self, event_type: Any, handler: Any, **options: Any) -> Subscription:
         """Subscribe, as on every bus; under a name of the venue, return its subscription instead."""
-        name = options.get("name")
-        if name in self._of_venue:
-            return self.subscription(name)
-        return super().subscribe(event_type, handler, **options)
+        return self.taken(options.get("name")) or super().subscribe(event_type, handler, **options)
 
 
 @asynccontextmanager

@@ -22,7 +22,7 @@ class NotAsRecorded(AssertionError):
 
 
 def same_as_recorded(path: str | Path, app: Any = None, **options: Any) -> Replayed:
-    """Replay a recorded day, and raise `NotAsRecorded` unless its agents do all that they did, and nothing else.
+    """Replay a recorded day; raise `NotAsRecorded` unless its agents do all that they did, and nothing else.
 
     Keep days as files beside the tests, recorded with `record="replay"`: a change of an agent that is not
     meant to change a decision is then a failing test if it does.

@@ -1,0 +1,112 @@
+"""Chaotic days, replayed again and again: nobody does otherwise, and what is planted is found.
+
+    python -m campaigns.replay --days 20 --runs 5
+    python -m campaigns.replay --plant
+
+A day is traded in a process of its own, in real time: ten strategies, three of which ask a model that is
+never twice alike, time-outs of rounds so short that many go on without somebody, calls that fail and are
+tried again, an outbox, tasks, ids of their own. In every fourth day the process is killed in the middle, and
+the day is replayed up to where the tape ends. Each run is a fresh process with another hash seed around it,
+and all of them must say the same.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from campaigns.replay_firm import APP
+from campaigns.replay_plants import PLANTS
+from openoutcry.replay import Replayed, replay
+
+ROUNDS: Final = 40
+KILLED_EVERY: Final = 4
+
+
+class Day(NamedTuple):
+    """A recorded day."""
+
+    path: Path
+    seed: int
+    was_killed: bool
+
+
+def record(folder: Path, seed: int, rounds: int = ROUNDS) -> Day:
+    """Trade a day; every so many days the process is killed in the middle of it."""
+    path, is_killed = folder / f"day-{seed}.db", seed % KILLED_EVERY == 0
+    die = ["--die-at", str(rounds // 2)] if is_killed else []
+    done = subprocess.run(  # noqa: S603 - itself
+        [sys.executable, "-m", "campaigns.replay_firm", str(path), str(seed), str(rounds), *die],
+        stderr=subprocess.PIPE,
+        text=True,
+        check=False,
+    )
+    if (done.returncode != 0) != is_killed:
+        raise AssertionError(f"the day of seed {seed} ended with {done.returncode}: {done.stderr[-2_000:]}")
+    return Day(path, seed, is_killed)
+
+
+def judge(day: Day, runs: int) -> Replayed:
+    """Replay a day, and raise `AssertionError` if anybody does otherwise in any run."""
+    found: list[Replayed] = []
+    for run in range(runs):
+        os.environ["PYTHONHASHSEED"] = str(day.seed * 1_000 + run)
+        found.append(replay(day.path, APP))
+    first = found[0]
+    if not first.identical:
+        told = "\n".join(one.text() for one in first.differences[:20])
+        raise AssertionError(f"{day.path}: {len(first.differences)} differences\n{told}")
+    if any(other != first for other in found):
+        raise AssertionError(f"{day.path}: its runs do not say the same")
+    if day.was_killed != any("the process died" in limit for limit in first.limits):
+        raise AssertionError(f"{day.path}: killed is {day.was_killed}, and it says {first.limits}")
+    return first
+
+
+def try_days(folder: Path, seeds: range, runs: int, tell: Callable[[str], None]) -> None:
+    """Trade and judge days."""
+    for seed in seeds:
+        began_s = time.monotonic()
+        day = record(folder, seed)
+        found = judge(day, runs)
+        killed = ", killed in the middle" if day.was_killed else ""
+        tell(
+            f"seed {seed}: {found.entries_count:,} events, {found.replayed.decisions_count:,} decisions"
+            f"{killed}: identical in {runs} runs ({time.monotonic() - began_s:.1f} s)"
+        )
+
+
+def try_plants(folder: Path, tell: Callable[[str], None]) -> None:
+    """Plant each fault, and raise `AssertionError` if it is not found and named."""
+    day = record(folder, 1)
+    for plant in PLANTS:
+        found = plant.find(day.path)
+        kinds = {(one.kind, one.agent) for one in found}
+        if not any(kind in plant.kinds and plant.agent in (agent, None) for kind, agent in kinds):
+            raise AssertionError(f"{plant.name} was not found: {sorted(kinds)}")
+        named = next(one for one in found if one.kind in plant.kinds)
+        tell(f"{plant.name}: {named.text()[:160]}")
+
+
+def main() -> None:
+    """Read the command line, and try."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--days", type=int, default=20, help="how many days; 20 by default")
+    parser.add_argument("--runs", type=int, default=5, help="how often each is replayed; 5 by default")
+    parser.add_argument("--seed", type=int, default=1, help="the first day's seed; 1 by default")
+    parser.add_argument("--plant", action="store_true", help="plant faults, which must be found")
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory(prefix="openoutcry-replay-") as folder:
+        if given.plant:
+            try_plants(Path(folder), print)
+        else:
+            try_days(Path(folder), range(given.seed, given.seed + given.days), given.runs, print)
+
+
+if __name__ == "__main__":
+    main()
