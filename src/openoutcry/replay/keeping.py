@@ -17,9 +17,11 @@ _ASIDE: Final = ("-wal", "-shm", "-marks")
 
 
 def must_be_new(path: Path) -> None:
-    """Raise `ConfigError` where there is a file already."""
+    """Raise `ConfigError` where there is a file already, or no folder for one."""
     if path.exists():
         raise ConfigError(f"--into {path}: there is such a file; name a new one")
+    if not path.parent.is_dir():
+        raise ConfigError(f"--into {path}: there is no folder {path.parent}; make it first")
 
 
 def delete(path: Path) -> None:
