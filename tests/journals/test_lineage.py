@@ -425,6 +425,11 @@ def test_market_data_that_was_not_recorded_is_named(tmp_path: Path) -> None:
     assert said.endswith("is not in the journal: market data was not recorded by the settings of that run.")
 
 
+def test_market_data_that_is_recorded_beside_is_a_step(tmp_path: Path) -> None:
+    found = explained(traded(tmp_path / "firm.db", ["AAPL"], levels={}, record="replay"), "o-1")
+    assert (types(found), found.unknown) == (WHOLE, ())
+
+
 def test_rounds_that_were_not_recorded_are_named(tmp_path: Path) -> None:
     found = explained(traded(tmp_path / "firm.db", ["AAPL"], record="off"), "o-1")
     assert types(found) == WHOLE  # the decision lists its signals

@@ -84,8 +84,9 @@ class Gaps:
 
     def _unkept(self, found: Found) -> str:
         """Return what is not recorded where this event was: the market data, unless a level says so."""
-        levels = self._settings(found).get("levels")
-        if not isinstance(levels, dict):
+        settings = self._settings(found)
+        levels = settings.get("levels")
+        if not isinstance(levels, dict) or settings.get("record") == "replay":
             return ""
         return "" if levels.get("market_data", "memory") != "memory" else "market data"
 
