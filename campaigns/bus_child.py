@@ -74,6 +74,7 @@ class Child(Load):
                 sync=rng.choice(("auto", "inline", "thread")),
                 suspect_alone_s=rng.choice((0.001, 0.01)),
                 cursor_save_s=rng.choice((0.002, 0.02, 0.25)),
+                record="replay" if plan.seed % 2 else "rounds",
             ),
             backpressure_config=BackpressureConfig(grace_s=0.03, cooldown_s=0.01),
         )

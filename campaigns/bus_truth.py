@@ -182,6 +182,7 @@ class Truth:
         self.slow: set[int] = set()
         self._places: dict[str, Placed] = {}
         self._at: dict[int, str] = {}
+        self._beside: set[int] = set()
         self._outputs: dict[str, str] = {}
         self._head = 0
         self._floors: Counter[tuple[str, str]] = Counter()
@@ -218,6 +219,9 @@ class Truth:
             self._head += 1
             if entry.position != self._head:
                 raise Broken(f"position {self._head} is missing before {entry.position}")
+            if entry.is_beside:
+                self._beside.add(entry.position)  # it was delivered from memory, and promises nothing
+                continue
             fields = _fields_of(entry.payload)
             if fields.event_id in self._places:
                 raise Broken(f"{fields.event_id} is in the journal twice")
@@ -296,6 +300,8 @@ class Truth:
             self._floors[key] = max(self._floors[key], cursor.floor)
 
     def _check_settled(self, cursor: CursorState, position: int, letters: set[tuple[str, int]]) -> None:
+        if position in self._beside:
+            return
         name, event_id = cursor.subscription, self._at[position]
         placed = self._places[event_id]
         if placed.lane != cursor.lane or placed.event_type not in TAKES[name]:

@@ -2,6 +2,7 @@
 
 python -m campaigns.firm_kills --seconds 300 --seed 1..5
 python -m campaigns.firm_kills --seconds 20 --nodes 1       one node instead of three
+python -m campaigns.firm_kills --outage 60                  every node is away, and desks are killed meanwhile
 """
 
 import argparse
@@ -13,7 +14,7 @@ from collections.abc import Coroutine
 from typing import Any, Final
 
 from campaigns.firm_kit import Firm, a_firm, report, take_over
-from campaigns.firm_truth import say
+from campaigns.firm_truth import read, say
 from openoutcry.ports import LOGS
 
 DESKS: Final = ("a", "b", "c")
@@ -147,6 +148,41 @@ async def holders(seed: int, nodes: int) -> int:
     return report(f"two holders, seed {seed}, {nodes} nodes", not found, firm.folder, began_s)
 
 
+async def outage(seed: int, seconds: float, nodes: int) -> int:
+    """Kill every node, and desks while they are away; each desk must trade on, and nothing be lost."""
+    began_s, dice = time.monotonic(), random.Random(seed)  # noqa: S311 - a seed is wanted
+    async with a_firm(DESKS, nodes) as firm:
+        await asyncio.sleep(2)
+        firm.nodes_away()
+        for node in firm.servers.nodes:
+            node.kill()
+        before, ends_s = made(firm), time.monotonic() + seconds
+        while time.monotonic() < ends_s:
+            await asyncio.sleep(dice.uniform(0.05, 0.25) * seconds)
+            desk = dice.choice(DESKS)
+            await firm.kill(desk)
+            process = await firm.start(desk)
+            process.away()
+            await process.has_told("started")
+        idle = [desk for desk, count in made(firm).items() if count <= before[desk]]
+        for node in firm.servers.nodes:
+            node.start()
+        await asyncio.sleep(QUIET_S)
+        firm.nodes_back()
+        judge = await firm.settle()
+        say(f"  seed {seed}, {sum(firm.crashes.values())} desks killed while no node was there")
+        judge.judge()
+    for desk in idle:
+        say(f"    FOUND: desk {desk} has accepted nothing while no node was there")
+    is_good = judge.tell() and not idle
+    return report(f"outage of {seconds:g} s, seed {seed}, {nodes} nodes", is_good, firm.folder, began_s)
+
+
+def made(firm: Firm) -> dict[str, int]:
+    """Return how many events each desk has accepted."""
+    return {desk: sum(map(len, read(firm.journal(desk)).own().values())) for desk in DESKS}
+
+
 def seeds_of(text: str) -> range:
     """Return the seeds of `7` or `1..5`."""
     first, _, last = text.partition("..")
@@ -159,9 +195,15 @@ def main() -> int:
     parser.add_argument("--seconds", type=float, default=60.0, help="how long each seed is harmed [60]")
     parser.add_argument("--seed", type=seeds_of, default=range(1, 2), help="a seed, or several: 1..5 [1]")
     parser.add_argument("--nodes", type=int, choices=(1, 3), default=3, help="how many nodes there are [3]")
+    parser.add_argument(
+        "--outage", type=float, default=0.0, help="every node is away for so many seconds [0]"
+    )
     given = parser.parse_args()
     failed = 0
     for seed in given.seed:
+        if given.outage:
+            failed += asyncio.run(outage(seed, given.outage, given.nodes))
+            continue
         failed += asyncio.run(kills(seed, given.seconds, given.nodes))
         failed += asyncio.run(holders(seed, given.nodes))
     return min(failed, 1)

@@ -12,6 +12,7 @@ from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
 from typing import Any, Final
+from unittest.mock import patch
 
 from msgspec.structs import replace
 
@@ -24,6 +25,7 @@ from openoutcry.links import Fault, MemoryHub, MemoryTransport
 from openoutcry.links.wire import unpack
 from openoutcry.ports import Group, LogName
 from openoutcry.runtime.api.bus import EventBus
+from openoutcry.runtime.linking import log_export
 from openoutcry.testing.simulator.chance import Chance
 from openoutcry.testing.simulator.disk import Disk
 from openoutcry.testing.simulator.lives import _quiet
@@ -35,6 +37,8 @@ REST_S: Final = 600.0
 QUIET_S: Final = 3.0
 REPEATED_MOST: Final = 600
 """So many events may be handled again after a crash: what a cursor has not saved yet."""
+PAGES: Final = (3, 20, log_export.PAGE)
+"""So many entries are read at a time: exports read ahead where there are as many."""
 SIZES: Final = (10, 10, 10, 300, 3_000, 90_000, 300_000)
 
 
@@ -444,6 +448,7 @@ class World:
         names = ("floor", "street", "desk")[: chance.one_of((2, 2, 3))]
         self.truth = Truth(names)
         drawing = chance.stream("setting")
+        self.page = chance.stream("page").one_of(PAGES)
         self.lease_s = drawing.one_of((0.0, 3.0, 3.0, 15.0))
         self.queue = drawing.one_of((20, 200, 10_000))
         self.work_s = drawing.one_of((0.0, 0.0, 0.02))
@@ -484,7 +489,7 @@ class World:
         jitter = random.getstate()
         random.seed(self.number)
         asyncio.set_event_loop(self.loop)
-        with stamps("e", self.loop.clock.wall_ns), _quiet():
+        with stamps("e", self.loop.clock.wall_ns), _quiet(), patch.object(log_export, "PAGE", self.page):
             try:
                 return self.loop.run_until_complete(self.loop.create_task(self._main()))
             finally:

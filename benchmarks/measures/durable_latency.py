@@ -11,9 +11,8 @@ from subjects.durable_floor import BareSqlite, BareSync
 from subjects.durable_peers import PEERS, payloads
 
 from measures.durable import SIZE_BYTES, folder
-from measures.timing import percentiles
+from measures.timing import percentiles, schedule
 
-_HEAD_START_NS = 5_000_000
 _WARM_UP_COUNT = 2_000
 
 
@@ -38,8 +37,7 @@ async def measure(level: str, rate_per_s: int, seconds: float) -> dict[str, Any]
 
         events = notes(int(rate_per_s * seconds))
         gc.collect()
-        start_ns = perf_counter_ns() + _HEAD_START_NS
-        due_ns = [start_ns + i * 1_000_000_000 // rate_per_s for i in range(len(events))]
+        due_ns = schedule(len(events), rate_per_s)
         tasks = set()
         for i, (event, due) in enumerate(zip(events, due_ns, strict=True)):
             if perf_counter_ns() >= due and i % YIELD_WHEN_LATE_COUNT == 0:
@@ -64,14 +62,12 @@ async def measure(level: str, rate_per_s: int, seconds: float) -> dict[str, Any]
 
 
 async def measure_offered(level: str, rate_per_s: int, seconds: float) -> dict[str, Any]:
-    """Bare commits at the same rate from the same loop, with no bus, no handler and no checkpoint."""
+    """Bare commits at the same rate from the same loop, with no bus and no handler."""
     (blob,) = payloads(1, SIZE_BYTES)
     taken_us = []
     with folder() as place:
         store = BareSqlite(place, level)
-        start_ns = perf_counter_ns() + _HEAD_START_NS
-        for number in range(int(rate_per_s * seconds)):
-            due = start_ns + number * 1_000_000_000 // rate_per_s
+        for due in schedule(int(rate_per_s * seconds), rate_per_s):
             while perf_counter_ns() < due:  # noqa: ASYNC110 - as above
                 await asyncio.sleep(0)
             store.put(blob)

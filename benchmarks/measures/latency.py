@@ -5,16 +5,13 @@ coordinated omission (Gil Tene): the load does not wait for the system under tes
 """
 
 import gc
-from time import perf_counter_ns
 from typing import Any
 
 from subjects.base import MARKET_DATA, Broken
 from subjects.handlers import stamping, trivial
 from subjects.registry import build
 
-from measures.timing import percentiles
-
-_HEAD_START_NS = 5_000_000
+from measures.timing import percentiles, schedule
 
 
 async def measure(
@@ -31,8 +28,7 @@ async def measure(
     arrived_ns.clear()
     events = bus.make_events((MARKET_DATA,), int(rate_per_s * seconds))
     gc.collect()
-    start_ns = perf_counter_ns() + _HEAD_START_NS
-    due_ns = [start_ns + i * 1_000_000_000 // rate_per_s for i in range(len(events))]
+    due_ns = schedule(len(events), rate_per_s)
     await bus.pace(events, due_ns)
     await bus.drain()
     await bus.close()

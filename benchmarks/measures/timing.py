@@ -3,7 +3,7 @@
 import gc
 from collections.abc import Callable, Sequence
 from statistics import median
-from time import perf_counter
+from time import perf_counter, perf_counter_ns
 from typing import Any
 
 from subjects.base import Broken, Route, Subject
@@ -11,6 +11,9 @@ from subjects.handlers import counting
 
 WINDOWS_COUNT = 5
 BURSTS_MAX = 100
+_HEAD_START_NS = 5_000_000
+_MAKING_NS = 500
+"""More than making one entry of a schedule takes."""
 
 
 async def verify(subject: Subject, topics_per_handler: Sequence[tuple[str, ...]], kind: str) -> None:
@@ -76,6 +79,12 @@ async def _time(
         rates.append(bursts_count * subject.burst_limit / (perf_counter() - begun))
     await subject.close()
     return rates
+
+
+def schedule(count: int, rate_per_s: int) -> list[int]:
+    """When each of so many events is due, on `perf_counter_ns`; the first one after this has been made."""
+    start_ns = perf_counter_ns() + _HEAD_START_NS + count * _MAKING_NS
+    return [start_ns + i * 1_000_000_000 // rate_per_s for i in range(count)]
 
 
 def middle(values: Sequence[float]) -> float:

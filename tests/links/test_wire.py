@@ -20,9 +20,15 @@ def sealed(body: bytes) -> bytes:
     return b"oo1 %08x%s" % (crc32(body), body)
 
 
+def read(data: bytes) -> Group:
+    """The group that the bytes are, with its entries, which are read when they are asked for."""
+    group = wire.unpack(data)
+    return msgspec.structs.replace(group, entries=tuple(group.entries))
+
+
 def test_a_group_comes_back_as_it_was() -> None:
-    group = a_group(7, 12)
-    assert wire.unpack(wire.pack(group)) == group
+    for group in (a_group(7, 12), a_group(0, 200), a_group(3, 9, log="high")):
+        assert wire.unpack(wire.pack(group)) == read(wire.pack(group)) == group
 
 
 def test_the_entries_stand_in_a_group_byte_for_byte_a_line_each() -> None:
@@ -41,7 +47,7 @@ def test_an_event_that_is_written_over_several_lines_comes_back_as_it_was() -> N
         positions=(1,),
         entries=(Entry("e1", payload),),
     )
-    assert wire.unpack(wire.pack(group)).entries == (Entry("e1", payload),)
+    assert read(wire.pack(group)).entries == (Entry("e1", payload),)
 
 
 def test_a_header_beside_the_event_goes_before_what_the_event_says() -> None:
@@ -77,7 +83,7 @@ def test_a_changed_byte_is_found(flips: list[tuple[int, int]]) -> None:
     if bytes(changed) == data:
         return
     with pytest.raises(Garbled):
-        wire.unpack(bytes(changed))
+        read(bytes(changed))
     with pytest.raises(Garbled):
         wire.ended(bytes(changed), 1)
 
@@ -86,18 +92,18 @@ def test_a_changed_byte_is_found(flips: list[tuple[int, int]]) -> None:
 def test_half_a_group_is_none(cut: int) -> None:
     data = wire.pack(a_group(0, 3))
     with pytest.raises(Garbled):
-        wire.unpack(data[:cut])
+        read(data[:cut])
     with pytest.raises(Garbled):
-        wire.unpack(sealed(data[12:cut]))
+        read(sealed(data[12:cut]))
 
 
 @settings(max_examples=300)
 @given(data=st.binary(max_size=300))
 def test_no_bytes_raise_anything_else(data: bytes) -> None:
     for made in (data, b"oo1 " + data, sealed(data), sealed(b"\n" + data), sealed(b"\n" + data + b"\n[]\n")):
-        for read in (wire.unpack, lambda made: wire.ended(made, 1)):
+        for reads in (read, lambda made: wire.ended(made, 1)):
             with suppress(Garbled):
-                read(made)
+                reads(made)
     kinds: list[Any] = [wire.Kill, wire.Beat, wire.Ask, wire.Ticks]
     for kind in kinds:
         with suppress(Garbled):
@@ -132,7 +138,7 @@ ROW = b'[[1,0,%d,1,"normal"]]\n'
 )
 def test_a_group_with_the_right_checksum_whose_parts_do_not_fit_is_none(body: bytes) -> None:
     with pytest.raises(Garbled):
-        wire.unpack(sealed(body))
+        read(sealed(body))
 
 
 def test_that_group_without_what_is_wrong_is_one() -> None:

@@ -15,7 +15,19 @@ from openoutcry import BusClosed, Event, EventBus, InvalidEvent, WrongThread, en
 from openoutcry.errors import JournalDead, JournalFull
 from openoutcry.events import encode_many
 from openoutcry.journals import MemoryJournal, SqliteJournal
-from openoutcry.ports import Alike, Changes, CheckpointStep, CursorState, Entry, Journal, Level, Written
+from openoutcry.ports import (
+    Alike,
+    Carried,
+    Changes,
+    CheckpointStep,
+    CursorState,
+    Entry,
+    Header,
+    Journal,
+    Level,
+    Written,
+)
+from openoutcry.runtime.durability.commit import Commit
 
 WARM = "warm"
 
@@ -628,3 +640,44 @@ def test_entries_that_are_alike_are_entries_like_others(tmp_path: Any):
         assert one.read(0, 10) == other.read(0, 10)
         assert one.anchor.checksum == other.anchor.checksum
     assert [payload[:1] for payload in payloads] == [b"{"] * 5
+
+
+@pytest.mark.parametrize("levels", [[Level.PROCESS] * 5, [Level.MEMORY, Level.DISK, *[Level.PROCESS] * 3]])
+@pytest.mark.parametrize("walls_ns", [[7] * 5, [9, 9, 3, 9, 12]])
+def test_entries_of_another_desk_are_written_as_entries_like_others(
+    tmp_path: Any, levels: Any, walls_ns: Any
+):
+    payloads = [b'{"event_class":"Event","event_id":"%d","event_type":"x"}' % n for n in range(5)]
+    header = Header(desk="floor")
+    carried = Carried([str(n) for n in range(5)], payloads, levels, walls_ns, header)
+    entries = [Entry(str(n), payloads[n], "normal", levels[n], walls_ns[n], header) for n in range(5)]
+    assert list(carried) == list(carried[:]) == entries
+    assert (carried[-1], list(carried[1:3]), len(carried)) == (entries[-1], entries[1:3], 5)
+    with (
+        SqliteJournal(tmp_path / "a.db", engine="sqlite3") as one,
+        SqliteJournal(tmp_path / "b.db", engine="sqlite3") as other,
+    ):
+        assert one.write(carried[:1]) == other.write(entries[:1])
+        assert one.write(carried) == other.write(entries)
+        assert one.read(0, 10) == other.read(0, 10)
+        assert one.anchor.checksum == other.anchor.checksum
+
+
+@pytest.mark.parametrize("is_first", [True, False])
+def test_what_other_desks_have_made_may_share_a_commit_with_what_is_made_here(is_first: bool):
+    header, own = Header(desk="floor"), Entry("own", b"{}", "high", Level.DISK, 5)
+    carried = Carried(["a", "b"], [b"{}", b"[]"], [Level.PROCESS] * 2, [1, 2], header)
+    commit = Commit(0, 3)
+    if is_first:
+        commit.add_carried([None, None], carried)
+        commit.add("own", own)
+        commit.add_alike([None], ["here"], [b"{}"], Level.PROCESS)
+    else:
+        commit.add_alike([None], ["here"], [b"{}"], Level.PROCESS)
+        commit.add_carried([None, None], carried)
+        commit.add("own", own)
+    here = Entry("here", b"{}", "normal", Level.PROCESS, 3)
+    assert list(commit.entries or ()) == ([*carried, own, here] if is_first else [here, *carried, own])
+    assert (len(carried), commit.imported, len(commit.ids)) == (2, 2, 4)
+    commit.withdraw()
+    assert len(commit.entries or ()) == len(commit.ids) == len(commit.events) == 3

@@ -114,6 +114,43 @@ async def test_no_cursor_waits_for_what_stands_beside(disk: Disk):
 
 
 @virtual
+async def test_a_memory_is_rebuilt_of_what_was_handled_and_of_nothing_that_stands_beside(disk: Disk):
+    for life in range(3):
+        folded: list[str] = []
+        async with recorded_bus(disk.journal) as bus:
+
+            def fold(event: Any, folded: list[str] = folded) -> None:
+                folded.append(event.order_id)
+
+            subscription = bus.subscribe("*", nothing, name="a", restore=fold)
+            await subscription.ready()
+            for number in range(3):
+                await bus.publish(a_tick())
+                await bus.publish(an_order(f"o-{life}-{number}"))
+                await asyncio.sleep(0.1)
+            await bus.join()
+        assert folded == [f"o-{before}-{number}" for before in range(life) for number in range(3)]
+
+
+@virtual
+async def test_who_names_records_and_reads_on_is_handed_nothing_that_stands_beside(disk: Disk):
+    async with recorded_bus(disk.journal) as bus:
+        bus.subscribe(["run_started", "order", "market_data"], nothing, name="a").pause()
+        for number in range(3):
+            await bus.publish(a_tick())
+            await bus.publish(an_order(f"o-{number}"))
+            await asyncio.sleep(0.1)
+    handled: list[str] = []
+    async with recorded_bus(disk.journal) as bus:
+        bus.subscribe(
+            ["run_started", "order", "market_data"], lambda event: handled.append(event.event_type), name="a"
+        )
+        await bus.join()
+        await asyncio.sleep(1.0)
+    assert [one for one in handled if one != "run_started"] == ["order"] * 3
+
+
+@virtual
 async def test_the_recording_does_not_change_what_is_a_duplicate(disk: Disk):
     tick = a_tick()
     for life in range(2):

@@ -14,6 +14,8 @@ class LinkWord(StrEnum):
     """Events wait for a desk that is named."""
     GAP = "gap"
     """Events of a desk are missing in the log, and are being exported again."""
+    LOST = "lost"
+    """Events of another desk were deleted before they came here. It stays until this desk starts again."""
     FULL = "full"
     """A log has no room."""
     STALLED = "stalled"
@@ -30,6 +32,7 @@ WHAT_TO_DO: Final = {
     LinkWord.UP: "",
     LinkWord.BEHIND: "look at the desk that is named",
     LinkWord.GAP: "nothing, it is being filled; if it stays, see what openoutcry firm audit finds",
+    LinkWord.LOST: "see with openoutcry firm audit what it was; start this desk again when that is settled",
     LinkWord.FULL: "openoutcry firm trim, firm drop for a desk that is gone, or a larger max_bytes",
     LinkWord.STALLED: "see to the engine; the desk goes on, and its journal holds what waits",
     LinkWord.FENCED: "end this process: another one holds its desk",

@@ -9,12 +9,12 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final, NamedTuple, cast
 
 import msgspec
 
 from openoutcry.errors import InvalidEvent, JournalCorrupt
-from openoutcry.ports import Alike, Entry, Header, Level, Stored
+from openoutcry.ports import Alike, Carried, Entry, Header, Level, Stored
 
 NORMAL: Final = "normal"
 LANES: Final = ("control", "high", NORMAL)
@@ -26,6 +26,7 @@ _HEADS: Final = {
 }
 _NORMAL_NUMBER: Final = _LANE_NUMBER[NORMAL]
 _encode: Final = msgspec.json.Encoder().encode
+IN_PARTS: Final = (Alike, Carried)
 KEY_BYTES_MIN: Final = 16
 KEY_BYTES_MAX: Final = 64
 UNKEYED: Final = "crc32"
@@ -155,13 +156,37 @@ def is_beside(row: Row) -> bool:
     return row.data[_LEVEL_AT : _LEVEL_AT + 1] == _BESIDE
 
 
-def pack_alike(alike: Alike, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
-    """Return what `pack` does for entries, at least one, that differ in nothing but the event."""
+def pack_in_parts(parts: Alike | Carried, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+    """Return what `pack` does for entries, at least one, that are there in parts."""
+    if parts.__class__ is Carried:
+        return _pack_carried(parts, first, before, chain)
+    alike = cast("Alike", parts)
     size, level, first_ns = len(alike.ids), alike.level, alike.wall_ns
     head = _HEADS[NORMAL, level]
     data = b"[%b%b]]" % (head, alike.payloads[0]) if size == 1 else _join_alike(head, alike.payloads.copy())
     checksum = chain.link(before, first, size, first_ns, first_ns, data)
     return Row(first, size, first_ns, first_ns, checksum, data), level
+
+
+def _pack_carried(carried: Carried, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
+    """Return what `pack` does for entries, at least one, that another desk has made."""
+    levels, walls_ns = carried.levels, carried.walls_ns
+    first_ns, last_ns, level = min(walls_ns), max(walls_ns), max(levels)
+    beside, size = b"," + _encode(carried.header) + b"]", len(walls_ns)
+    if levels.count(level) == size:
+        heads = {
+            wall_ns: beside + b"," + _head(NORMAL, level, wall_ns - first_ns) for wall_ns in set(walls_ns)
+        }
+        before_each = [heads[wall_ns] for wall_ns in walls_ns]
+    else:
+        kinds = zip(levels, walls_ns, strict=True)
+        before_each = [beside + b"," + _head(NORMAL, its, wall_ns - first_ns) for its, wall_ns in kinds]
+    parts = [b""] * (2 * size)
+    parts[::2], parts[1::2] = before_each, carried.payloads
+    parts[0] = b"[" + parts[0][len(beside) + 1 :]
+    data = b"".join([*parts, beside, b"]"])
+    checksum = chain.link(before, first, size, first_ns, last_ns, data)
+    return Row(first, size, first_ns, last_ns, checksum, data), level
 
 
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
@@ -214,15 +239,16 @@ def _head(lane: str, level: Level, after_ns: int) -> bytes:
 
 def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
     """Return the array of entries that differ, and whether some are of the lanes `control` and `high`."""
-    heads: dict[tuple[str, Level, int], bytes] = {}
     parts: list[bytes] = []
     add = parts.append
     header, beside = None, b"],"
+    lane, level, wall_ns, head, is_urgent = "", None, 0, b"", False
+    levels: set[Level] = set()
     for entry in entries:
-        kind = entry.lane, entry.level, entry.wall_ns
-        head = heads.get(kind)
-        if head is None:
-            head = heads[kind] = _head(entry.lane, entry.level, entry.wall_ns - first_ns)
+        if entry.lane != lane or entry.level is not level or entry.wall_ns != wall_ns:
+            lane, level, wall_ns = entry.lane, entry.level, entry.wall_ns
+            head, is_urgent = _head(lane, level, wall_ns - first_ns), is_urgent or lane != NORMAL
+            levels.add(level)
         add(head)
         add(entry.payload)
         if entry.header is not header:  # many have the same one: what another desk has made
@@ -230,9 +256,9 @@ def _join(entries: Sequence[Entry], first_ns: int) -> tuple[bytes, bool]:
             beside = b"]," if header is None else b"," + _encode(header) + b"],"
         add(beside)
     parts[-1] = parts[-1][:-1]
-    if len({level is Level.MEMORY for _, level, _ in heads}) > 1:
+    if Level.MEMORY in levels and len(levels) > 1:
         raise InvalidEvent("entries at the level `memory` are written in calls of their own")
-    return b"[" + b"".join(parts) + b"]", any(lane != NORMAL for lane, _, _ in heads)
+    return b"[" + b"".join(parts) + b"]", is_urgent
 
 
 def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:

@@ -47,12 +47,12 @@ from openoutcry.journals.opening import leave_alone, open_file
 from openoutcry.journals.power_cuts import PowerCut
 from openoutcry.journals.refusals import refusals_of
 from openoutcry.journals.register import Register
-from openoutcry.journals.rows import Row, event_ids, is_beside, pack, pack_alike
+from openoutcry.journals.rows import IN_PARTS, Row, event_ids, is_beside, pack, pack_in_parts
 from openoutcry.journals.standing_files import StandingFiles
 from openoutcry.journals.stems import Stems
 from openoutcry.ports import (
-    Alike,
     BuriedEvent,
+    Carried,
     Changes,
     CheckpointStep,
     CursorState,
@@ -164,13 +164,14 @@ class SqliteJournal:
         """
         if self._barred is not None:
             raise self._barred
-        alike = entries if isinstance(entries, Alike) else None
-        ids = list(map(_event_id, entries)) if alike is None else alike.ids
+        parts = entries if isinstance(entries, IN_PARTS) else None
+        ids = list(map(_event_id, entries)) if parts is None else parts.ids
         if not ids:
             self._commit(None, changes)
             return Written(())
         register = self._register
-        has_ids = (entries[0] if alike is None else alike).level is not Level.MEMORY
+        kind = entries[0] if parts is None else parts
+        has_ids = isinstance(kind, Carried) or kind.level is not Level.MEMORY
         if register.is_cold and has_ids:
             register.warm_for(ids)
         sifted = None
@@ -180,13 +181,13 @@ class SqliteJournal:
             if not sifted.fresh:
                 self._commit(None, changes)
                 return sifted.written(Level.MEMORY)
-            alike, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
+            parts, entries, ids = None, sifted.fresh, list(map(_event_id, sifted.fresh))
         brings = has_ids and (sifted is not None or register.ids.brings_stem)
         stems = register.stems_to_save(ids) if brings else None
         if self._seals is not None:
             self._chain.reach(self._seals.serial + (changes is not None or stems is not None))
         place = self.head + 1, self._checksum, self._chain
-        row, level = pack(entries, *place) if alike is None else pack_alike(alike, *place)
+        row, level = pack(entries, *place) if parts is None else pack_in_parts(parts, *place)
         self._commit(row, changes, stems)
         if has_ids:
             register.ids.add(ids, row.first)

@@ -11,7 +11,7 @@ from msgspec.structs import replace
 from openoutcry.errors import Fenced, GroupTooLarge, LinkError, Taken, Unreachable
 from openoutcry.links.memory_hub import Ear, Fault, MemoryHub, read_group
 from openoutcry.links.wire import pack
-from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogName, Place, Seat
+from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogName, Place, Seat, Unread
 
 T = TypeVar("T")
 
@@ -27,7 +27,7 @@ class MemoryTransport:
 
     def __init__(self, hub: MemoryHub, desk: str) -> None:
         self.hub = hub
-        self.desk = desk
+        self.desk: str = desk
         self._ears: list[Ear] = []
         self._is_open = False
         self._is_dead = False
@@ -48,7 +48,7 @@ class MemoryTransport:
 
     async def append(self, group: Group, token: int) -> int:
         """Append a group, and return its place."""
-        data = pack(group)
+        data = group.packed or pack(group)
         if len(data) > self.hub.message_bytes:
             raise GroupTooLarge(
                 f"a group has {len(data):,} bytes, and the engine takes {self.hub.message_bytes:,}: allow it "
@@ -60,21 +60,22 @@ class MemoryTransport:
         """Return where the exports of a desk end."""
         return await self._call("last", lambda: self.hub.last(log, desk))
 
-    async def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+    async def read(
+        self, log: LogName, desk: str, after: Place, unread: Unread | None = None
+    ) -> AsyncIterator[Group]:
         """Return a desk's groups behind a place, and then those that come."""
         made, number = after.made, after.number
         if not made:
             facts = await self.facts()
             made = next((one.made for one in facts.logs if one.log == log), "")
+        news = asyncio.Event()
         while True:
-            news = (
-                asyncio.Event()
-            )  # from before the request, since something may come while the answer travels
-            self.hub.when_new(news.set)
+            news.clear()  # before the request, since something may come while the answer travels
+            self.hub.when_new(log, desk, news.set)
             messages = await self._call("read", partial(self.hub.behind, log, desk, made, number))
             for message in messages:
                 number = message.place
-                group = read_group(log, message)
+                group = read_group(log, message, unread)
                 if group is not None:
                     yield group
             if not messages:

@@ -5,17 +5,19 @@ request may be done though its answer is lost, and one that was given up may be 
 asked for: by `fail`, by `on_step`, and by what the methods below do to it.
 """
 
+from bisect import bisect_right
 from collections import deque
 from collections.abc import Callable, Iterator
 from contextvars import copy_context
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final, NamedTuple
 
 from msgspec.structs import replace
 
 from openoutcry.errors import Fenced, Garbled, LogFull, LogGone, Taken
 from openoutcry.links.wire import ended, unpack
-from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogFacts, LogName, Seat
+from openoutcry.ports import LOGS, Ended, Facts, Group, Heard, LogFacts, LogName, Seat, Unread
 
 _APART: Final = 1_000_000
 """So far apart the places of logs begin, so that the claim of a deleted one is none in the next."""
@@ -37,6 +39,9 @@ class Message(NamedTuple):
     desk: str
     data: bytes
     is_claim: bool = False
+
+
+_place: Final = attrgetter("place")
 
 
 class _Log:
@@ -125,7 +130,7 @@ class MemoryHub:
         self._made_count = 0
         self._seats: dict[str, Seat] = {}
         self._renewals = 0
-        self._news: list[Callable[[], None]] = []
+        self._news: dict[tuple[str, str], dict[Callable[[], None], None]] = {}
         self.ears: list[Ear] = []
 
     # -- what goes wrong
@@ -242,7 +247,8 @@ class MemoryHub:
                 f"{len(data):,}: trim it, drop a desk that is gone, or allow it more"
             )
         place = log.add(desk, data, is_claim=is_claim)
-        self.wake()
+        for call in self._news.pop((log.name, desk), ()):
+            call()
         return place
 
     def tokens(self, desk: str) -> dict[LogName, int]:
@@ -264,7 +270,8 @@ class MemoryHub:
         found = self._log(log)
         if (made and made != found.made) or number > found.last:
             raise LogGone(f"log {log!r} was made anew: read it from its beginning")
-        return [one for one in found.messages if one.place > number and one.desk == desk]
+        first = bisect_right(found.messages, number, key=_place)
+        return [one for one in found.messages[first:] if one.desk == desk]
 
     def groups(self, log: LogName) -> Iterator[Group]:
         """Return the groups of a log as readers get them: those that are damaged are left out."""
@@ -322,23 +329,26 @@ class MemoryHub:
 
     # -- those who wait and listen
 
-    def when_new(self, call: Callable[[], None]) -> None:
-        """Call a function once when there is something new to read."""
-        self._news.append(call)
+    def when_new(self, log: LogName, desk: str, call: Callable[[], None]) -> None:
+        """Call a function once when there is something new to read of a desk in a log."""
+        self._news.setdefault((log, desk), {})[call] = None
 
     def wake(self) -> None:
-        """Tell those who wait for something new."""
-        calls, self._news = self._news, []
-        for call in calls:
-            call()
+        """Tell those who wait for something new, whatever it is."""
+        waiting, self._news = self._news, {}
+        for calls in waiting.values():
+            for call in calls:
+                call()
 
 
-def read_group(log: LogName, message: Message) -> Group | None:
-    """Return a message as readers get it: None for a claim, and for what is damaged."""
+def read_group(log: LogName, message: Message, unread: Unread | None = None) -> Group | None:
+    """Return a message as readers get it: None for a claim, and for what cannot be read, which is told."""
     if message.is_claim:
         return None
     try:
         group = unpack(message.data)
-    except Garbled:
+    except Garbled as error:
+        if unread is not None:
+            unread(message.place, error)
         return None
     return replace(group, desk=message.desk, log=log, place=message.place)

@@ -13,9 +13,10 @@ A message, which nobody keeps, is one JSON object.
 Bytes that are something else raise `Garbled`, whatever they are, and nothing but that.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from itertools import accumulate, compress, islice, pairwise
 from operator import lt
-from typing import Annotated, Any, Final, TypeVar
+from typing import Annotated, Any, Final, TypeVar, overload
 from zlib import crc32
 
 import msgspec
@@ -30,6 +31,7 @@ BYTES_MOST: Final = 256 * 1024
 OVERHEAD_BYTES: Final = 1_024
 """More than a group's head takes: what the first line and the head come to, with the longest names."""
 _ENVELOPE_BYTES: Final = 80
+_PIECE: Final = 64
 _VERSION: Final = b"oo1 "
 _FIRST_LINE: Final = len(_VERSION) + 8
 _LANES: Final = {"high": frozenset({"control", "high"}), "normal": frozenset({"normal"})}
@@ -68,6 +70,51 @@ _read_envelopes = msgspec.json.Decoder(list[_Envelope]).decode
 _read_named = msgspec.json.Decoder(_Named).decode
 
 
+class Lines(Sequence[Entry]):
+    """Entries of a group that differ in the event, its level and its time alone; each is made when asked for.
+
+    Their ids are read then as well: asking for an entry raises `Garbled` where its event has none.
+
+    Attributes:
+        payloads: The events' JSON.
+        levels: What each was to survive.
+        walls_ns: When each was admitted, in nanoseconds since 1970.
+
+    """
+
+    __slots__ = ("levels", "payloads", "walls_ns")
+
+    def __init__(self, payloads: list[bytes], levels: list[Level], walls_ns: list[int]) -> None:
+        self.payloads: list[bytes] = payloads
+        self.levels: list[Level] = levels
+        self.walls_ns: list[int] = walls_ns
+
+    def __len__(self) -> int:
+        return len(self.payloads)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Lines": ...
+    def __getitem__(self, index: int | slice) -> "Entry | Lines":
+        if isinstance(index, slice):
+            return Lines(self.payloads[index], self.levels[index], self.walls_ns[index])
+        return _entry(self.payloads[index], "normal", self.levels[index], self.walls_ns[index], None)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and list(self) == list(other)
+
+    __hash__ = None  # type: ignore[assignment]
+
+    def chosen(self, wanted: Sequence[bool]) -> "Lines":
+        """Return those that are wanted."""
+        return Lines(
+            list(compress(self.payloads, wanted)),
+            list(compress(self.levels, wanted)),
+            list(compress(self.walls_ns, wanted)),
+        )
+
+
 def group_length(sizes_bytes: Iterable[int]) -> int:
     """Return how many of the next entries one group takes, given the sizes of what they hold.
 
@@ -75,10 +122,13 @@ def group_length(sizes_bytes: Iterable[int]) -> int:
     that is too large goes alone.
     """
     room_bytes = BYTES_MOST - OVERHEAD_BYTES
+    sizes = list(islice(sizes_bytes, ENTRIES_MOST))
+    if sum(sizes) + len(sizes) * _ENVELOPE_BYTES <= room_bytes:
+        return len(sizes)
     count = 0
-    for size_bytes in sizes_bytes:
+    for size_bytes in sizes:
         room_bytes -= size_bytes + _ENVELOPE_BYTES
-        if count == ENTRIES_MOST or (room_bytes < 0 and count):
+        if room_bytes < 0 and count:
             break
         count += 1
     return count
@@ -99,28 +149,36 @@ def pack(group: Group) -> bytes:
         upto=group.upto,
         count=len(group.entries),
     )
+    # (Tuples, as an `_Envelope` is written: they take half the time.)
     envelopes = [
-        _Envelope(position, entry.wall_ns, len(entry.payload), entry.level, entry.lane, entry.header)
+        (position, entry.wall_ns, len(entry.payload), entry.level, entry.lane, entry.header)
         for position, entry in zip(group.positions, group.entries, strict=True)
     ]
     payloads = [entry.payload for entry in group.entries]
-    body = b"\n".join((b"", _encode(head), _encode(envelopes), *payloads))
-    return b"%s%08x%s" % (_VERSION, crc32(body), body)
+    start = b"\n".join((b"", _encode(head), _encode(envelopes)))
+    checksum = crc32(start)
+    for first in range(0, len(payloads), _PIECE):  # a second copy of all of it would cost more than the sum
+        checksum = crc32(b"\n".join([b"", *payloads[first : first + _PIECE]]), checksum)
+    return b"\n".join([b"%s%08x%s" % (_VERSION, checksum, start), *payloads])
 
 
 def unpack(data: bytes) -> Group:
-    """Return the group that `pack` made these bytes of. Raises `Garbled` for all others."""
+    """Return the group that `pack` made these bytes of. Raises `Garbled` for all others.
+
+    Of `Lines` that is known only when each is asked for.
+    """
     _check_sum(data)
     try:
-        data.decode()
+        if not data.isascii():
+            data.decode()
         head_line, end = _line(data, _FIRST_LINE + 1)
         envelope_line, end = _line(data, end + 1)
         head = _read_head(head_line)
         envelopes = _read_envelopes(envelope_line)
-        entries = tuple(_entries(data, end, envelopes))
+        entries = _entries(_payloads(data, end, envelopes), envelopes)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:
         raise Garbled(f"a group of {len(data):,} bytes has the right checksum, but: {error}") from None
-    positions = tuple(one.position for one in envelopes)
+    positions = tuple([one.position for one in envelopes])
     _check(head, positions, envelopes)
     return Group(
         desk=head.desk,
@@ -160,30 +218,44 @@ def _line(data: bytes, start: int) -> tuple[bytes, int]:
     return data[start:end], end
 
 
-def _entries(data: bytes, end: int, envelopes: list[_Envelope]) -> list[Entry]:
-    """Return the entries of which the lines begin behind `end`. Raises `ValueError` if they are not there."""
-    found: list[Entry] = []
-    for one in envelopes:
-        start = end + 1
-        end = start + one.size_bytes
-        payload, header, level = data[start:end], one.header, one.level
+def _payloads(data: bytes, end: int, envelopes: list[_Envelope]) -> list[bytes]:
+    """Return the lines that begin behind `end`. Raises `ValueError` if they are not there."""
+    ends = list(accumulate([one.size_bytes + 1 for one in envelopes], initial=end))
+    if ends[-1] != len(data):
+        raise ValueError(f"the entries end at byte {ends[-1]:,} of {len(data):,}")
+    return [data[start + 1 : end] for start, end in pairwise(ends)]
+
+
+def _entries(payloads: list[bytes], envelopes: list[_Envelope]) -> Sequence[Entry]:
+    """Return the entries. Raises `Garbled` for what is none."""
+    numbers = [one.level for one in envelopes]
+    # (A newer version may have levels that this one does not know: the highest stands for them.)
+    known = {number: _LEVELS[min(number, _LEVEL_MOST)] for number in set(numbers)}
+    levels = [known[number] for number in numbers]
+    if all([one.header is None and one.lane == "normal" for one in envelopes]):  # noqa: C419 - a generator takes longer
+        return Lines(payloads, levels, [one.wall_ns for one in envelopes])
+    return tuple(
+        _entry(payload, one.lane, level, one.wall_ns, one.header)
+        for payload, level, one in zip(payloads, levels, envelopes, strict=True)
+    )
+
+
+def _entry(payload: bytes, lane: str, level: Level, wall_ns: int, header: Header | None) -> Entry:
+    """Return an entry. Raises `Garbled` if it has no id, or its event is not JSON."""
+    try:
         event_id = _read_named(payload).event_id
-        if header is not None and header.event_id is not None:
-            event_id = header.event_id
-        if type(event_id) is not str:
-            raise ValueError(f"the entry at position {one.position} has no event_id")
-        # (A newer version may have levels that this one does not know: the highest stands for them.)
-        known = _LEVELS[level if level < _LEVEL_MOST else _LEVEL_MOST]  # noqa: FURB136 - min takes twice as long
-        found.append(Entry(event_id, payload, one.lane, known, one.wall_ns, header))
-    if end != len(data):
-        raise ValueError(f"the entries end at byte {end:,} of {len(data):,}")
-    return found
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise Garbled(f"an entry with the right checksum is no event: {error}") from None
+    if header is not None and header.event_id is not None:
+        event_id = header.event_id
+    if type(event_id) is not str:
+        raise Garbled(f"an entry with the right checksum has no event_id: {payload[:40]!r}")
+    return Entry(event_id, payload, lane, level, wall_ns, header)
 
 
 def _check(head: _Head, positions: tuple[int, ...], envelopes: list[_Envelope]) -> None:
     """Raise `Garbled` for a group whose parts do not fit together."""
-    stretch = (head.after, *positions, head.upto + 1)
-    is_ascending = all(map(lt, stretch, stretch[1:]))
+    is_ascending = all(map(lt, (head.after, *positions), (*positions, head.upto + 1)))
     if (
         head.count != len(envelopes)
         or not is_ascending

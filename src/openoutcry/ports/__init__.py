@@ -5,6 +5,7 @@ from openoutcry.ports.journal import CheckpointStep, DiskTask, FileJournal, Jour
 from openoutcry.ports.records import (
     Alike,
     BuriedEvent,
+    Carried,
     Changes,
     CursorState,
     Duplicate,
@@ -34,12 +35,14 @@ from openoutcry.ports.transport import (
     Place,
     Seat,
     Transport,
+    Unread,
 )
 
 __all__ = [
     "LOGS",
     "Alike",
     "BuriedEvent",
+    "Carried",
     "Changes",
     "CheckpointStep",
     "Clock",
@@ -69,6 +72,7 @@ __all__ = [
     "Stored",
     "Suspect",
     "Transport",
+    "Unread",
     "Written",
     "level_named",
 ]

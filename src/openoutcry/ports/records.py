@@ -114,6 +114,49 @@ class Alike(Sequence[Entry]):
         return Entry(self.ids[index], self.payloads[index], "normal", self.level, self.wall_ns)
 
 
+class Carried(Sequence[Entry]):
+    """Entries of the normal lane that another desk has made, in parts as `Alike`: they have one header.
+
+    Attributes:
+        ids: The events' ids.
+        payloads: The events' JSON.
+        levels: What each must survive: `PROCESS` or `DISK`.
+        walls_ns: When each was admitted there, in nanoseconds since 1970.
+        header: What stands beside every one of them.
+
+    """
+
+    __slots__ = ("header", "ids", "levels", "payloads", "walls_ns")
+
+    def __init__(
+        self,
+        ids: list[str],
+        payloads: list[bytes],
+        levels: list[Level],
+        walls_ns: list[int],
+        header: Header,
+    ) -> None:
+        self.ids: list[str] = ids
+        self.payloads: list[bytes] = payloads
+        self.levels: list[Level] = levels
+        self.walls_ns: list[int] = walls_ns
+        self.header: Header = header
+
+    def __len__(self) -> int:
+        return len(self.ids)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+    @overload
+    def __getitem__(self, index: slice) -> "Carried": ...
+    def __getitem__(self, index: int | slice) -> "Entry | Carried":
+        ids, payloads = self.ids[index], self.payloads[index]
+        levels, walls_ns = self.levels[index], self.walls_ns[index]
+        if isinstance(index, slice):
+            return Carried(ids, payloads, levels, walls_ns, self.header)  # type: ignore[arg-type]
+        return Entry(ids, payloads, "normal", levels, walls_ns, self.header)  # type: ignore[arg-type]
+
+
 class Stored(msgspec.Struct, frozen=True, gc=False):
     """An event as the journal gives it back, known to the bus or not.
 

@@ -6,17 +6,20 @@ it does not keep; and seats, which say who holds which desk. The journals are th
 or made anew is filled again from them.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from typing import Final, Literal, Protocol
 
 import msgspec
 
+from openoutcry.errors import Garbled
 from openoutcry.ports.records import Entry
 
 LogName = Literal["high", "normal"]
 """A log. `high` has the entries of the lanes `control` and `high`: others can neither fill nor delay it."""
 LOGS: Final[tuple[LogName, ...]] = ("high", "normal")
 
+Unread = Callable[[int, Garbled], None]
+"""Is called with the place of a group that cannot be read, and why."""
 Heard = Callable[[str, bytes], None]
 """Is called on the loop with the desk that sent a message, as the engine vouches for it, and its bytes."""
 
@@ -34,6 +37,7 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
         entries: The entries, byte for byte as the journal has them. In a group that is appended they may be
             `Stored`, as a journal gives them; a group that is read has entries.
         place: Where it stands in the log: 1 or more, ascending, with gaps. 0 until the engine has said so.
+        packed: In a group that is appended, its bytes, where they were made before (`links.wire.pack`).
 
     """
 
@@ -43,8 +47,9 @@ class Group(msgspec.Struct, frozen=True, kw_only=True):
     after: int
     upto: int
     positions: tuple[int, ...] = ()
-    entries: tuple[Entry, ...] = ()
+    entries: Sequence[Entry] = ()
     place: int = 0
+    packed: bytes = b""
 
 
 class Place(msgspec.Struct, frozen=True):
@@ -160,6 +165,11 @@ class Transport(Protocol):
     which makes what is missing, claims the desk again, as the claims were in the log, and reads again.
     """
 
+    @property
+    def desk(self) -> str:
+        """The desk that it speaks for; empty for somebody who only looks on."""
+        ...
+
     async def open(self) -> Facts:
         """Connect, and make the logs where there are none; to be called again after `LogGone`.
 
@@ -190,13 +200,15 @@ class Transport(Protocol):
         """Return where the exports of a desk end; asked of the leader, never of a copy that lags."""
         ...
 
-    def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+    def read(
+        self, log: LogName, desk: str, after: Place, unread: Unread | None = None
+    ) -> AsyncIterator[Group]:
         """Return a desk's groups behind a place, in order, and then those that come: it ends with its task.
 
         Raises `LogGone` when the log is not the one that the place was taken in, or is made anew meanwhile:
-        begin again with `Place()`. A group that cannot be read (a wrong checksum) is left out; the chain of
-        positions shows the gap. `Place(made, place)`, of what `facts` says and of a group, is behind the
-        group.
+        begin again with `Place()`. A group that cannot be read (a wrong checksum, a newer version) is left
+        out, and `unread` is told; the chain of positions shows the gap. `Place(made, place)`, of what `facts`
+        says and of a group, is behind the group.
         """
         ...
 

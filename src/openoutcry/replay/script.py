@@ -13,6 +13,7 @@ and one difference does not spread.
 import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any, Final, Protocol
 
 from openoutcry.events import event_type_of
@@ -243,10 +244,18 @@ class Script:
     async def _open(self, loop: asyncio.AbstractEventLoop, one: PastRound, rounds: "OpensRounds") -> None:
         """Open a round that a main program had opened; see to it that an agent has opened its own."""
         await self._until(loop, one.at_ns)
-        if one.opened_by and not rounds.is_open(one):
-            await asyncio.sleep(IDLE_NS / NS_PER_S)
-        if not rounds.is_open(one):
-            if one.opened_by and not self.is_touched(one.opened_by):
+        if not one.opened_by:
+            if not rounds.is_open(one):
+                rounds.open(one)
+            return
+        # When it was opened is told by the wall clock, which is not that of the tape.
+        due_ns = one.at_ns + self.pace.lost_ns + PATIENCE_NS
+        self.pace.call_at(due_ns, partial(self._see_to_round, one, rounds))
+
+    def _see_to_round(self, one: PastRound, rounds: "OpensRounds") -> None:
+        """Open a round that an agent should have opened by now."""
+        if not self.is_closed and not rounds.is_open(one):
+            if not self.is_touched(one.opened_by):
                 self.note_round(one, "did not open its round")
             rounds.open(one)
 

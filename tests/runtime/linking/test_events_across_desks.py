@@ -9,7 +9,7 @@ from bus_helpers import a_decision, a_fill, a_kill, a_tick, an_order, virtual
 from desk_kit import Desk, passes, running
 from listening import Listener, entries, ids_of, log_of
 
-from openoutcry import EventBus, EventType, register_event
+from openoutcry import EventBus, EventType, PersistenceConfig, register_event
 from openoutcry.config import Link
 from openoutcry.errors import ConfigError
 from openoutcry.links.memory import MemoryTransport
@@ -299,6 +299,13 @@ def test_a_link_takes_a_journal(tmp_path):
 def test_a_transport_takes_a_link():
     with pytest.raises(ConfigError, match="a transport was given, and no link"):
         EventBus(transport=MemoryTransport(MemoryHub(), "floor"))
+
+
+def test_a_transport_speaks_for_the_desk_of_the_link(tmp_path):
+    link = Link(firm="alpha", desk="floor")
+    kept = PersistenceConfig(path=tmp_path / "firm.db")
+    with pytest.raises(ConfigError, match="of desk 'floor' and the transport of desk 'street': make"):
+        EventBus(persistence_config=kept, link=link, transport=MemoryTransport(MemoryHub(), "street"))
 
 
 def test_who_has_no_link_imports_nothing_of_it():

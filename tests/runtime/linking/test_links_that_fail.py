@@ -311,3 +311,58 @@ async def test_what_others_have_says_nothing_before_it_is_known_where_the_journa
             await publish(copy, orders(10, 20))  # at positions that street says it has
             await passes(40)
     assert sorted(there.ids) == sorted(f"o-{number}" for number in range(30))
+
+
+@virtual
+async def test_where_journal_and_log_have_lost_the_same_what_is_new_at_its_positions_comes_all_the_same(
+    tmp_path,
+):
+    hub = MemoryHub()
+    street = Desk(hub, "street", tmp_path / "street")
+    there = Listener(street)
+    async with running(street):
+        path = await an_older_copy(hub, tmp_path)
+        hub.delete("normal")
+        copy = Desk(hub, "floor", path)
+        async with running(copy):
+            await publish(copy, orders(5, 20))  # at positions that street has
+            await passes(3)
+            await publish(copy, orders(20, 25))
+            await passes(3)
+        assert there.ids == [f"o-{number}" for number in range(45)]
+
+
+@virtual
+async def test_of_a_log_that_has_lost_its_newest_what_is_new_at_their_positions_comes_all_the_same(tmp_path):
+    hub = MemoryHub()
+    street = Desk(hub, "street", tmp_path / "street")
+    there = Listener(street)
+    async with running(street):
+        path = await an_older_copy(hub, tmp_path)
+        count = sum(group.desk == "floor" and group.upto > 10 for group in hub.groups("normal"))
+        hub.forget_newest("normal", count)  # it ends now where the journal does
+        copy = Desk(hub, "floor", path)
+        async with running(copy):
+            await passes(1)  # street says meanwhile what it has
+            await publish(copy, orders(20, 20))
+            await passes(3)
+        assert there.ids == [f"o-{number}" for number in range(40)]
+
+
+@virtual
+async def test_a_log_that_was_deleted_while_its_desk_was_down_is_no_reason_to_import_anything_again(tmp_path):
+    hub = MemoryHub()
+    floor, street = two(hub, tmp_path)
+    there = Listener(street)
+    async with running(street):
+        async with running(floor):
+            await publish(floor, orders(20))
+            await passes(3)
+        hub.delete("normal")
+        again = Desk(hub, "floor", tmp_path / "floor")
+        async with running(again):
+            await publish(again, orders(5, 20))
+            await passes(3)
+        assert there.ids == [f"o-{number}" for number in range(25)]
+        (normal,) = (one for key, one in street.linking.importer.logs.items() if key[1] == "normal")
+        assert normal.duplicates == 0

@@ -9,6 +9,7 @@ from desk_kit import Desk, passes, running
 from listening import Listener, crash, entries, log_of
 
 from openoutcry import EventType
+from openoutcry.core.link_words import LinkWord
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.ports import Entry, Group, Header, Level, Seat
@@ -23,6 +24,10 @@ def two(hub, tmp_path, **fields):
 
 def orders(count, first=0):
     return [an_order(event_id=f"o-{number}") for number in range(first, first + count)]
+
+
+def lost_by(desk):
+    return [why for word, why in desk.linking.joined.problems.values() if word is LinkWord.LOST]
 
 
 def groups_of(hub):
@@ -111,6 +116,36 @@ async def test_what_another_desk_may_not_say_is_a_dead_letter_of_the_link(tmp_pa
     again = Desk(hub, "street", tmp_path / "street", releasers=set())
     async with running(again):
         assert len(again.bus.dead_letters("(link)")) == 1
+
+
+@virtual
+@pytest.mark.parametrize(
+    "payload",
+    [
+        an_order(event_id="x-1").to_json().replace(b'"event_id"', b'"event_ix"'),
+        b'{"event_class":"Novelty","event_type":"novelty"}',
+        b'{"event_id":1}',
+        b"[]",
+        b'{"event_id":"x-1"',
+    ],
+)
+@pytest.mark.parametrize("imports", ["*", ["order"]])
+async def test_of_a_group_with_an_event_that_has_no_id_nothing_is_taken_and_it_is_told(
+    tmp_path, payload, imports
+):
+    hub = MemoryHub()
+    stranger, street = Stranger(hub), Desk(hub, "street", tmp_path / "street", imports=imports)
+    there = Listener(street, "order")
+    await stranger.open()
+    async with running(street):
+        await stranger.export(entry(an_order(event_id="o-1")))
+        await stranger.export(entry(an_order(event_id="o-2")), Entry("x-1", payload))
+        await stranger.export(entry(an_order(event_id="o-3")))
+        await passes(3)
+        is_taken = imports != "*" and b"order" not in payload  # what is not imported is not looked at
+        assert there.ids == (["o-1", "o-2", "o-3"] if is_taken else ["o-1"])
+        assert ("positions 2 to" in street.linking.importer.logs["floor", "normal"].gap) is not is_taken
+    assert [e.head().event_id for e in entries(tmp_path / "street") if b"o-" in e.payload] == there.ids
 
 
 @virtual
@@ -249,9 +284,15 @@ async def test_what_is_gone_from_log_and_journal_is_told_and_not_passed_over_in_
         await floor.bus.publish(an_order(event_id="o-10"))
         await passes(30)
         assert there.ids == [*(f"o-{number}" for number in range(5)), "o-10"]
-        (lost,) = street.linking.joined.lost
+        standing = street.linking.standing()
+        assert standing.word is LinkWord.LOST
+        lost = standing.why
         assert "between positions 5 and 10 of its journal was deleted there before" in lost
         assert lost in caplog.text
+        assert (lost, True) in street.linking.problems()
+    await street.bus.start()
+    assert not lost_by(street)
+    await street.bus.stop()
 
 
 @virtual
@@ -273,7 +314,7 @@ async def test_what_was_deleted_and_is_no_business_of_a_log_is_not_told_as_lost_
             await again.bus.publish(a_fill(event_id="f-1"))
             await passes(20)
             assert [one for one in there.ids if one.startswith("f")] == ["f-0", "f-1"]
-            assert street.linking.joined.lost == []
+            assert not lost_by(street)
             runs = {one.reached.run for one in street.linking.importer.logs.values()}
             assert {run.split(":")[1] for run in runs} == {"0"}
 
@@ -315,7 +356,7 @@ async def test_what_was_deleted_before_a_new_desk_came_is_no_loss_of_it(tmp_path
             await floor.bus.publish(an_order(event_id="o-10"))
             await passes(30)
             assert there.ids == ["o-10"]
-            assert again.linking.joined.lost == []
+            assert not lost_by(again)
 
 
 @virtual

@@ -375,8 +375,9 @@ class Connection:
         headers: dict[str, str] | None = None,
         *,
         timeout_s: float = ANSWER_S,
+        at_once: bool = False,
     ) -> bytes | None:
-        """Send a message and return its answer; None if nobody listens there.
+        """Send a message and return its answer; None if nobody listens there. `at_once` is as in `publish`.
 
         Raises `Unreachable` when no answer comes: it may have been done. Raises `LinkError` if this desk may
         not send it.
@@ -387,7 +388,7 @@ class Connection:
         answer: asyncio.Future[Message] = asyncio.get_running_loop().create_future()
         self._waiting[number] = (subject, answer)
         try:
-            await self.publish(subject, data, headers, reply=f"{self.inbox}.{number}")
+            await self.publish(subject, data, headers, reply=f"{self.inbox}.{number}", at_once=at_once)
             async with asyncio.timeout(timeout_s):
                 message = await answer
         except TimeoutError:

@@ -76,7 +76,7 @@ class JetStream:
         loop = asyncio.get_running_loop()
         until_s = loop.time() + ANSWER_S
         while True:
-            answer = await self._connection.request(subject, data, headers)
+            answer = await self._connection.request(subject, data, headers, at_once=True)
             if answer is None:
                 await self.call(f"STREAM.INFO.{stream}")
                 raise Unreachable(f"nobody takes {subject} at the moment, though there is {stream}")

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import aclosing
-from typing import Final
 
 from msgspec.structs import replace
 
@@ -16,11 +15,9 @@ from openoutcry.links.nats.reading import Reader
 from openoutcry.links.nats.seating import Seating
 from openoutcry.links.nats.streams import Streams
 from openoutcry.links.nats.subjects import Subjects
+from openoutcry.links.nats.trimming import JOURNAL, UPTO, Trimming
 from openoutcry.links.wire import ended, pack, unpack
-from openoutcry.ports import Ended, Facts, Group, Heard, LogName, Place, Seat
-
-_JOURNAL: Final = "Oo-Journal"
-_UPTO: Final = "Oo-Upto"
+from openoutcry.ports import Ended, Facts, Group, Heard, LogName, Place, Seat, Unread
 
 
 class NatsTransport:
@@ -28,6 +25,7 @@ class NatsTransport:
 
     Attributes:
         link: The settings.
+        desk: The desk. Empty for somebody who only looks on.
 
     """
 
@@ -40,6 +38,7 @@ class NatsTransport:
 
         """
         self.link = link
+        self.desk: str = "" if onlooker else link.desk
         self._is_onlooker = onlooker
         self._subjects = Subjects(link.firm)
         self._bulk = Connection(link, link.servers, self._subjects.inbox(link.desk))
@@ -47,6 +46,7 @@ class NatsTransport:
         self._jetstream = JetStream(self._bulk)
         self._streams = Streams(link, self._subjects, self._bulk, self._jetstream)
         self._seating = Seating(self._subjects, self._jetstream)
+        self._trimming = Trimming(self._subjects, self._bulk, self._jetstream)
         self._turns: dict[LogName, asyncio.Lock] = {}
 
     async def open(self) -> Facts:
@@ -57,6 +57,7 @@ class NatsTransport:
         """
         if not self._bulk.is_connected:
             self._turns = {}  # what is under way has no answer, on another loop perhaps
+        self._trimming.forget()
         self._airing.begin()
         await self._bulk.open()
         await self._airing.open()
@@ -76,15 +77,18 @@ class NatsTransport:
         """Append a group behind all others, and return its place; when it returns, the quorum has it."""
         desk = self.link.desk
         headers = expecting(token, self._subjects.claims(group.log, desk))
-        headers |= {_JOURNAL: group.journal, _UPTO: str(group.upto)}
+        headers |= {JOURNAL: group.journal, UPTO: str(group.upto)}
         if token < 1:  # to JetStream that is a desk that nobody has claimed
             raise await self._seating.why_refused(group.log, desk, token)
         stream, subject = self._subjects.stream(group.log), self._subjects.groups(group.log, desk)
+        data = group.packed or pack(group)
         try:
             async with self._turns.setdefault(group.log, asyncio.Lock()):  # a cluster refuses two at once
-                return await self._jetstream.store(stream, subject, pack(group), headers)
+                place = await self._jetstream.store(stream, subject, data, headers)
         except WrongLast:
             raise await self._seating.why_refused(group.log, desk, token) from None
+        self._trimming.appended(group, place)
+        return place
 
     async def last(self, log: LogName, desk: str) -> Ended | None:
         """Return where the exports of a desk end, asked of the leader."""
@@ -96,7 +100,9 @@ class NatsTransport:
         except Garbled:
             return await self._last_readable(log, desk)
 
-    async def read(self, log: LogName, desk: str, after: Place) -> AsyncIterator[Group]:
+    async def read(
+        self, log: LogName, desk: str, after: Place, unread: Unread | None = None
+    ) -> AsyncIterator[Group]:
         """Return the groups of a desk behind a place, in order, and then those that come."""
         subject = self._subjects.groups(log, desk)
         reader = Reader(self._bulk, self._jetstream, self._subjects.stream(log), subject)
@@ -104,7 +110,9 @@ class NatsTransport:
             async for message in messages:
                 try:
                     group = unpack(message.data)
-                except Garbled:
+                except Garbled as error:
+                    if unread is not None:
+                        unread(message.sequence, error)
                     continue
                 if message.subject == subject:
                     yield replace(group, desk=desk, log=log, place=message.sequence)
@@ -115,19 +123,9 @@ class NatsTransport:
         It stops at the first group that ends behind it, and leaves the desk's newest group. The groups of an
         earlier journal of that desk go with those of the one that it exports now.
         """
-        now = await self.last(log, desk)
-        if now is None:
-            return 0
-        subject, before = self._subjects.groups(log, desk), 0
-        reader = Reader(self._bulk, self._jetstream, self._subjects.stream(log), subject)
-        async with aclosing(reader.all(headers_only=True)) as messages:
-            async for message in messages:
-                if message.headers.get(_JOURNAL) == now.journal:
-                    if int(message.headers.get(_UPTO, 0)) > upto:
-                        break
-                    before = message.sequence + 1
-        before = min(before, now.place)
-        return await self._jetstream.purge(self._subjects.stream(log), subject, before) if before else 0
+        if desk == self.link.desk and self._trimming.knows(log):
+            return await self._trimming.trim_own(log, desk, upto)
+        return await self._trimming.trim(log, desk, upto, await self.last(log, desk))
 
     async def seats(self) -> list[Seat]:
         """Return every seat there is, by desk."""

@@ -15,7 +15,7 @@ from typing import Any, Final, NamedTuple
 
 from openoutcry.errors import BusClosed
 from openoutcry.events import Event, Undecodable
-from openoutcry.ports import Entry, Snapshot
+from openoutcry.ports import Carried, Entry, Snapshot
 from openoutcry.runtime.admission.kill_switches import KillSwitches
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Cause
@@ -56,7 +56,7 @@ class Plain(NamedTuple):
     """
 
     events: list[Any]
-    entries: list[Entry]
+    entries: Carried
 
 
 class Arrivals:
@@ -92,9 +92,10 @@ class Arrivals:
 
         """
         count = await self._room_for(arrivals)
+        entries: Sequence[Entry]
         if isinstance(arrivals, Plain):
-            entries = arrivals.entries[:count]
-            commit, known = self._stage_plain(arrivals.events[:count], entries)
+            entries = carried = arrivals.entries[:count]
+            commit, known = self._stage_plain(arrivals.events[:count], carried)
         else:
             entries = [arrival.entry for arrival in arrivals[:count]]
             commit, known = self._stage(arrivals[:count])
@@ -184,14 +185,14 @@ class Arrivals:
                 store.commits.stage_entry(event, entry, then)
         return commit, known
 
-    def _stage_plain(self, events: list[Any], entries: list[Entry]) -> tuple[Commit, int]:
+    def _stage_plain(self, events: list[Any], entries: Carried) -> tuple[Commit, int]:
         """Do the same with plain ones."""
         seen, store = self._bus.seen, self._slot.store
         assert store is not None, "a desk with a link has a journal"
-        ids = [entry.event_id for entry in entries]
+        ids = entries.ids
         if store.commits.dead is not None or not (seen.now.isdisjoint(ids) and seen.before.isdisjoint(ids)):
             return self._stage(list(map(Arrival, events, entries)))
-        return store.commits.stage_many(events, ids, entries), 0
+        return store.commits.stage_carried(events, entries), 0
 
     def _take_kill_switch(self, event: Any, entry: Entry, commit: Commit) -> bool:
         """Let a kill switch in, which is delivered at once; return True if it is not in this commit."""

@@ -120,4 +120,9 @@ def _transport_of(link: Link | None, transport: Transport | None) -> Transport |
         # an extra: who has no link does not pay for it
         made: Transport = import_module("openoutcry.links.nats.transport").NatsTransport(link)
         return made
+    if transport.desk != link.desk:
+        raise ConfigError(
+            f"the link is of desk {link.desk!r} and the transport of desk {transport.desk!r}: "
+            "make the transport for the desk of the link"
+        )
     return transport

@@ -53,7 +53,7 @@ class Page:
         entries: The entries.
         events: The events.
         classes: One event for each class, if the page is plain: all of it is of the normal lane, can be read,
-            and has classes with a fixed type. Otherwise empty.
+            and has classes with a fixed type; nothing of it stands beside. Otherwise empty.
         is_part: Whether its events are so large that it is a part of a page.
 
     """
@@ -65,6 +65,7 @@ class Page:
         self.events: list[Any] = decode_many([entry.payload for entry in entries])
         classes = {type(event): event for event in self.events}
         is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
+        is_plain = is_plain and not any(entry.is_beside for entry in entries)
         self.classes: tuple[Any, ...] = tuple(classes.values()) if is_plain else ()
         self._by_kind: dict[Kind, list[int]] = {}
         self.is_part: bool = is_part
@@ -101,7 +102,8 @@ _position = attrgetter("position")
 class Pages:
     """The journal's events in pages of `PAGE` positions, the latest used kept; `at_once` so many are read.
 
-    There are pages with the records of the bus and without: they need not be decoded for who takes none.
+    There are pages with the records of the bus, and what stands beside, and without: they need not be decoded
+    for who takes no records.
     """
 
     def __init__(self, journal: Journal, at_once: int = READ_AT_ONCE) -> None:
@@ -162,7 +164,7 @@ class Pages:
 
 
 def _page_of(entries: list[Stored], *, has_records: bool, is_part: bool = False) -> Page:
-    kept = [e for e in entries if not e.is_beside and (has_records or not is_record(e.payload))]
+    kept = entries if has_records else [e for e in entries if not (e.is_beside or is_record(e.payload))]
     return Page(kept, is_part=is_part)
 
 
@@ -246,7 +248,8 @@ class CatchUp:
         stale = subscription.options.max_age_s is not None
         begin = bisect_right(page.entries, offsets.read_upto, key=_position)
         for entry, event in zip(page.entries[begin:], page.events[begin:], strict=True):
-            if entry.lane != name or entry.position > upto or not offsets.wants(entry.position):
+            is_its = entry.lane == name and not entry.is_beside
+            if not is_its or entry.position > upto or not offsets.wants(entry.position):
                 continue
             if isinstance(event, Undecodable):
                 if takes_type(subscription, entry):

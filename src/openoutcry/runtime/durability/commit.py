@@ -7,7 +7,7 @@ from typing import Any
 from msgspec import structs
 
 from openoutcry.errors import JournalError
-from openoutcry.ports import Alike, Changes, Entry, Level, Snapshot, Written
+from openoutcry.ports import Alike, Carried, Changes, Entry, Level, Snapshot, Written
 from openoutcry.runtime.durability.commit_records import Records
 from openoutcry.runtime.ownership import resolve
 
@@ -80,7 +80,7 @@ class Commit(Alike):
         self.payloads: list[bytes] = []
         self.level: Level = Level.MEMORY
         self.events: list[Any] = []
-        self.entries: list[Entry] | None = None
+        self.entries: list[Entry] | Carried | None = None
         self._index: dict[str, int] = {}
         self._indexed = 0
         self.thens: dict[int, Then] = {}
@@ -106,21 +106,29 @@ class Commit(Alike):
         if entry.lane == "normal" and entry.header is None and entry.wall_ns == self.wall_ns:
             self.add_alike([event], [entry.event_id], [entry.payload], entry.level)
             return
-        if self.entries is None:
-            self.entries = list(self) if self.ids else []
         self.is_mixed = self.is_mixed or entry.lane != "normal"
-        self.entries.append(entry)
+        if self.ids:
+            self._listed().append(entry)
+        else:
+            self.entries = [entry]
         self.events.append(event)
         self.ids.append(entry.event_id)
 
-    def add_many(self, events: list[Any], ids: list[str], entries: list[Entry]) -> None:
-        """Add events of the normal lane that other desks have made; their entries were made before."""
+    def add_carried(self, events: list[Any], carried: Carried) -> None:
+        """Add events of the normal lane that another desk has made."""
         self.imported += len(events)
-        if self.entries is None:
-            self.entries = list(self) if self.ids else []
-        self.entries += entries
+        if self.ids:
+            self._listed().extend(carried)
+        else:
+            self.entries = carried
         self.events += events
-        self.ids += ids
+        self.ids += carried.ids
+
+    def _listed(self) -> list[Entry]:
+        """Return the entries as a list, which they are from now on."""
+        if not isinstance(self.entries, list):
+            self.entries = list(self if self.entries is None else self.entries)
+        return self.entries
 
     def add_alike(self, events: list[Any], ids: list[str], payloads: list[bytes], level: Level) -> None:
         """Add events of the normal lane that carry everything the journal is to know of them."""
@@ -128,9 +136,7 @@ class Commit(Alike):
             self.level = level
             self.payloads += payloads
         else:
-            if self.entries is None:
-                self.entries = list(self)
-            self.entries.extend(Alike(ids, payloads, level, self.wall_ns))
+            self._listed().extend(Alike(ids, payloads, level, self.wall_ns))
         self.events += events
         self.ids += ids
 
@@ -141,7 +147,7 @@ class Commit(Alike):
         if self.entries is None:
             self.payloads.pop()
         else:
-            self.entries.pop()
+            self._listed().pop()
         if self._indexed > index:
             self._index.pop(event_id, None)
             self._indexed = index

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 from openoutcry.errors import JournalError
 from openoutcry.events import RECORDS, RoundOpened, decode
-from openoutcry.ports import Alike, Entry, Header, Journal, Level, Written
+from openoutcry.ports import Alike, Carried, Entry, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.recorder import Record, Recorder
@@ -55,7 +55,7 @@ class Staged(Protocol):
     payloads: list[bytes]
     level: Level
     wall_ns: int
-    entries: list[Entry] | None
+    entries: list[Entry] | Carried | None
     must_sync: bool
     records: Records | None
 

@@ -22,7 +22,7 @@ from time import perf_counter_ns
 from typing import Any
 
 from openoutcry.errors import JournalDead, JournalError, JournalLocked
-from openoutcry.ports import DiskTask, Entry, FileJournal, Header, Journal, Level, Written
+from openoutcry.ports import Carried, DiskTask, Entry, FileJournal, Header, Journal, Level, Written
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit, Then
@@ -147,10 +147,10 @@ class Committer:
         self.waiting += entry.lane != "control"
         return commit
 
-    def stage_many(self, events: list[Any], ids: list[str], entries: list[Entry]) -> Commit:
-        """Take events of the normal lane that other desks have made into the next commit."""
+    def stage_carried(self, events: list[Any], carried: Carried) -> Commit:
+        """Take events of the normal lane that another desk has made into the next commit."""
         commit = self._begin() if self._open is None else self._open
-        commit.add_many(events, ids, entries)
+        commit.add_carried(events, carried)
         self.waiting += len(events)
         return commit
 

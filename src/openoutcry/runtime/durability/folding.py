@@ -90,7 +90,7 @@ class Folding:
             entry = entries[index]
             if entry.position > covered or self.is_over:
                 break
-            if wants(entry.lane, entry.position):
+            if wants(entry.lane, entry.position) and not entry.is_beside:
                 self._take(entry, page.events[index])
             self.at = entry.position
             if is_late():

@@ -111,9 +111,13 @@ class Exporter:
     def _heard(self, desk: str, beat: Beat) -> None:
         """Note how far another desk has come with what this one exports."""
         for said in beat.imported:
-            run = Run.read(said.journal) if said.desk == self._joined.desk else None
+            if said.desk != self._joined.desk:
+                continue
+            run = Run.read(said.journal)
             mine = self.logs[said.log].run
             if run is not None and run.origin == mine.origin and self.logs[said.log].is_found:
+                if run.epoch == mine.epoch:
+                    self.logs[said.log].note_more(said.position)
                 reached = mine.goes_on_at(run, said.safe)
                 self.logs[said.log].note_reached(mine.goes_on_at(run, said.position))
                 self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))

@@ -17,8 +17,8 @@ log = logging.getLogger("openoutcry")
 
 LOOK_S: Final = 2.0
 """How often it is looked which desks there are."""
-SAFE_S: Final = 5.0
-"""How long what was imported may wait for a sync: others keep it until then."""
+SAFE_S: Final = 2.5
+"""How often it is looked whether what was imported by the last look is on the disk; if not, it is synced."""
 
 
 class Importer:
@@ -76,11 +76,14 @@ class Importer:
                 self._joined.run(f"import {desk} {log_name}", found.run)
 
     async def _make_safe(self) -> None:
-        """Have what was imported synced now and then, so that others need not keep it."""
+        """Have what was imported synced, where no checkpoint has done it, so that others need not keep it."""
+        waited: dict[LogImport, int] = {}
         while True:
             await asyncio.sleep(SAFE_S)
-            commits, logs = self._joined.store.commits, self.logs.values()
-            if commits.dead is None and any(one.safe < one.reached.position for one in logs):
+            commits, logs = self._joined.store.commits, list(self.logs.values())
+            is_due = any(one.safe < waited.get(one, 0) for one in logs)
+            waited = {one: one.reached.position for one in logs}
+            if is_due and commits.dead is None:
                 try:
                     await commits.ask(sync=True)
                 except JournalError as error:

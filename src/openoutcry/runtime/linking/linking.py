@@ -111,6 +111,7 @@ class Linking:
         tried again when the bus runs.
         """
         try:
+            self.joined.problems.clear()
             self.joined.know_itself()
             await self._connect()
             for part in self.parts:
@@ -192,10 +193,9 @@ class Linking:
         """Return what is wrong, as health wants to know it: all in one text, and whether it is serious."""
         joined = self.joined
         found = [
-            (word is LinkWord.FENCED or part in _SERIOUS, why)
+            (word in (LinkWord.FENCED, LinkWord.LOST) or part in _SERIOUS, why)
             for part, (word, why) in joined.problems.items()
         ]
-        found += ((True, why) for why in joined.lost)
         if not found:
             return ()
         texts = [why for _, why in sorted(found, key=lambda one: not one[0])]

@@ -6,8 +6,13 @@
                 └──────────── meanwhile the next group fills: group commit, with no timer ◀───────┘
 ```
 
+Where the next one is full already, it is read and packed while one is under way; it is appended when that is
+answered, and not before.
+
 Where the exports of this desk end is in the log: it is asked for whenever that may be unknown. The journal
-and the log are the same up to where a run begins (`core/runs.py`).
+and the log are the same up to where a run begins (`core/runs.py`). Where the log has lost what was exported
+before this start, or another desk has more than this journal, the journal may have lost its end as well: then
+a run begins where it ended at the start.
 """
 
 import asyncio
@@ -15,6 +20,8 @@ import logging
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Sequence
 from contextlib import aclosing, suppress
 from typing import Any, Final, cast
+
+from msgspec.structs import replace
 
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.runs import ALL, COPY, VOID, Run, is_beside
@@ -28,7 +35,7 @@ from openoutcry.errors import (
 )
 from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
-from openoutcry.links.wire import group_length, size_of
+from openoutcry.links.wire import group_length, pack, size_of
 from openoutcry.logs import about
 from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
 from openoutcry.runtime.admission.arrivals import Arrival
@@ -88,9 +95,12 @@ class LogExport:
         self._copies: dict[str, tuple[int, int]] = {}
         self.has_copies: bool = False
         self._waiter: asyncio.Future[None] | None = None
-        self._group: Group | None = None
+        self._groups: list[Group] = []
+        """The group that is to be answered, and the one behind it, if that is read already."""
         self._store: Store | None = None
         self._ask_from_s = 0.0
+        self._known_end = 0
+        self._settled: Store | None = None
         self.run: Run = Run("")
         self.floor: int = 0
         self.bare: int = 0
@@ -104,6 +114,8 @@ class LogExport:
     def open(self, run: Run, floor: int, bare: int, after: int) -> None:
         """Begin behind a position; where the exports end in truth, the log is asked later."""
         self.run, self.floor, self.bare, self._store = run, floor, min(bare, floor), None
+        self._known_end = after if after > run.begins else 0
+        self._settled = None
         self._reached = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
         self._released = self._joined.store.commits.released
@@ -113,13 +125,13 @@ class LogExport:
         """Go on behind a position, past what lies there and is not to be exported: it may be deleted."""
         self.after = position
         self.looked = self.floor if self.bare <= position < self.floor else position
-        self._group = None
+        self._groups.clear()
         self._joined.exported[self._log] = position
 
     @property
     def done(self) -> int:
         """Everything before this position is exported, or is not to be."""
-        return self.after if self._group is not None else max(self.after, self.looked)
+        return self.after if self._groups else max(self.after, self.looked)
 
     @property
     def is_found(self) -> bool:
@@ -129,7 +141,7 @@ class LogExport:
     @property
     def goes_on(self) -> bool:
         """Whether something is still to be exported, and nothing hinders that."""
-        is_left = self._group is not None or self.looked < self._joined.store.commits.released
+        is_left = bool(self._groups) or self.looked < self._joined.store.commits.released
         return is_left and self._name not in self._joined.problems and self._joined.seat is not None
 
     # -- exporting ----------------------------------------------------------------------------------
@@ -169,20 +181,40 @@ class LogExport:
 
     async def _append(self, token: int) -> None:
         """Append the next group, or the one that was not answered."""
-        group = self._group
-        if group is None:
-            group = self._group = await self._next()
-        if group is None:
-            return
-        await self._joined.transport.append(group, token)
-        if self._group is not group:
+        if not self._groups:
+            following = await self._next()
+            if following is None:
+                return
+            self._groups.append(following)
+        group = self._groups[0]
+        soon = asyncio.get_running_loop().call_soon(self._read_ahead, group)
+        try:
+            await self._joined.transport.append(group, token)
+        finally:
+            soon.cancel()
+        if not self._is_next(group):
             return  # it was asked for what is before it
-        self._group = None
+        del self._groups[0]
         self.groups += 1
         self.events += len(group.entries)
         self.after = self._joined.exported[self._log] = group.upto
         self.looked = max(self.looked, group.upto)
         self._reached = max(self._reached, self.after)
+
+    def _is_next(self, group: Group) -> bool:
+        """Return True if a group is still the one that is to be appended next."""
+        return bool(self._groups) and self._groups[0] is group
+
+    def _read_ahead(self, group: Group) -> None:
+        """While a group is under way, read and pack the one behind it, if that will be a full one."""
+        if not self._is_next(group) or len(self._groups) > 1 or not self.is_found:
+            return
+        released = self._joined.store.commits.released
+        if released - self.looked >= PAGE and self.looked >= self._joined.store.journal.first - 1:
+            with suppress(JournalError):  # which is told when it is next
+                following = self._read(released)
+                if following is not None:
+                    self._groups.append(replace(following, packed=pack(following)))
 
     async def _make_anew(self, error: LogGone) -> None:
         """A log was deleted: have it made, and claim the desk there."""
@@ -210,7 +242,7 @@ class LogExport:
 
     def _largest(self) -> str:
         """Return which event is too large for the engine, in words."""
-        entries = () if self._group is None else cast("tuple[Stored, ...]", self._group.entries)
+        entries = cast("tuple[Stored, ...]", self._groups[0].entries) if self._groups else ()
         largest = max(entries, key=size_of, default=None)
         return (
             "an event is too large"
@@ -229,17 +261,46 @@ class LogExport:
             ended, copies = await self._read_copies(ended)
         run = None if ended is None else Run.read(ended.journal)
         if ended is None:
+            await self._doubt_end(0, store)
             self._go_back()
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
             self._set_after(self.run.goes_on_at(run, ended.upto))
         elif self._agrees(ended):
             self.run = run
+            await self._doubt_end(ended.upto, store)
             self._set_after(ended.upto)
             self._reached = ended.upto
         else:
             await self._begin_run(ended, run)
         await self._take_copies(copies)  # what was exported since came before them
-        self._store, self._is_beyond = store, True
+        self._store = self._settled = store
+        self._is_beyond = True
+
+    async def _doubt_end(self, upto: int, store: Store) -> None:
+        """Begin a run if the log has lost what was exported before this start: the journal may have, too."""
+        if upto < self._known_end and self._settled is not store:
+            log.warning(
+                "the log %r lacks what desk %s has exported: its exports are numbered anew from %d on, "
+                "where its journal ended at the start",
+                self._log,
+                self._joined.desk,
+                store.commits.born_at,
+            )
+            await self._number_anew(self.run.epoch + 1, store.commits.born_at)
+
+    async def _number_anew(self, epoch: int, same: int) -> None:
+        """Begin a run, and have it on the disk before the first group is exported in it."""
+        self._set_run(self.run.without_end(epoch, same))
+        await self._joined.store.saving.save()
+        await self._joined.store.commits.ask(sync=True)
+
+    def note_more(self, position: int) -> None:
+        """Another desk has more of this run than the journal, which has lost its end."""
+        store = self._joined.store
+        if self.is_found and position > store.journal.head:
+            self._known_end = ALL
+            self._store = self._settled = None
+            self.wake()
 
     def _go_back(self) -> None:
         """The log has nothing: begin with what somebody may lack."""
@@ -317,7 +378,9 @@ class LogExport:
         )
         same, missing = await self._compare(ended)
         await self._take_in(missing)
-        self._set_run(run.without_end(max(run.epoch, self.run.epoch) + 1, same))
+        epoch = max(run.epoch, self.run.epoch) + 1
+        self.run = run
+        await self._number_anew(epoch, same)
         self._set_after(same)
 
     async def _compare(self, ended: Ended) -> tuple[int, list[Arrival]]:
@@ -342,6 +405,7 @@ class LogExport:
     def _set_run(self, run: Run) -> None:
         self.run = run
         self.floor, self.bare = min(self.floor, run.same), min(self.bare, run.same)
+        self._reached = min(self._reached, run.same)
         self._on_run()
 
     def ask(self, after: int) -> None:
@@ -390,7 +454,7 @@ class LogExport:
     @property
     def ends(self) -> tuple[int, int]:
         """Up to where it is exported, and up to where nothing else is to be exported."""
-        return self.after, self.looked if self._group is None else self.after
+        return self.after, self.after if self._groups else self.looked
 
     def note_floor(self, theirs: Iterable[int], ends: tuple[int, int]) -> bool:
         """Note how far all other desks have come; return True if that is further than before.
@@ -455,7 +519,7 @@ class LogExport:
         read = journal.read_urgent if self._log == "high" else journal.read
         page = [entry for entry in read(looked, PAGE) if entry.position <= released]
         upto = page[-1].position if len(page) == PAGE else released
-        wanted = [entry for entry in page if self._is_exported(entry)]
+        wanted = self._exported(page)
         count = group_length(map(size_of, wanted))
         if count < len(wanted):
             upto = wanted[count - 1].position
@@ -467,11 +531,22 @@ class LogExport:
             desk=self._joined.desk,
             journal=self.run.name,
             log=self._log,
-            after=self.after,
+            after=self._groups[-1].upto if self._groups else self.after,
             upto=upto,
             positions=tuple(entry.position for entry in wanted),
             entries=cast("tuple[Entry, ...]", tuple(wanted)),  # nobody asks for ids
         )
+
+    def _exported(self, page: list[Stored]) -> list[Stored]:
+        """Return what other desks may import of a page."""
+        if not self._takes_all or self._log != "normal":
+            return [entry for entry in page if self._is_exported(entry)]
+        return [
+            entry
+            for entry in page
+            if (entry.header is None and entry.lane == "normal" and not is_record(entry.payload))
+            or self._is_exported(entry)
+        ]
 
     def _is_exported(self, entry: Stored) -> bool:
         """Return True if other desks may import an entry."""

@@ -27,11 +27,19 @@ from openoutcry.core.cursors import name_of_import
 from openoutcry.core.link_words import LinkWord
 from openoutcry.core.retries import DeadLetter
 from openoutcry.core.runs import COPY, VOID, Run, is_beside
-from openoutcry.errors import BusClosed, JournalError, LinkError, LogGone, SeatLost, Unreachable
+from openoutcry.errors import (
+    BusClosed,
+    Garbled,
+    JournalError,
+    LinkError,
+    LogGone,
+    SeatLost,
+    Unreachable,
+)
 from openoutcry.events import RECORDS, Event, Undecodable, decode_many, fixed_event_type
-from openoutcry.links.wire import Ask, Imported, write_message
+from openoutcry.links.wire import Ask, Imported, Lines, write_message
 from openoutcry.logs import about
-from openoutcry.ports import Entry, Group, Header, Level, LogName, Snapshot
+from openoutcry.ports import Carried, Entry, Group, Header, Level, LogName, Snapshot
 from openoutcry.runtime.admission.access import KILL_SWITCH
 from openoutcry.runtime.admission.arrivals import Arrival, Plain
 from openoutcry.runtime.linking.kill import switch_of
@@ -93,6 +101,7 @@ class LogImport:
         self.events: int = 0
         self.duplicates: int = 0
         self.gap: str = ""
+        self._why_unread = ""
         self._is_taking = False
         self.tell_reached()
 
@@ -147,7 +156,7 @@ class LogImport:
                 raise LogGone(f"the engine has no log {self._log!r}")
             self._made, self._number = mine.made, 0
         reached = Reached(made=self._made, number=self._number)
-        groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place))
+        groups = cast(Any, joined.transport.read(self._log, self._desk, reached.place, self._unread))
         async with aclosing(groups):
             await self._import_all(groups)
 
@@ -155,11 +164,21 @@ class LogImport:
         async for group in groups:
             verdict = self._judge(group)
             if verdict is Verdict.NEXT:
-                await self._take(group)
+                try:
+                    await self._take(group)
+                except Garbled as error:  # it is passed over, as one that cannot be read at all: a gap
+                    self._unread(group.place, error)
             elif verdict is Verdict.GAP:
                 await self._ask(group.after)
             elif not self.gap:
                 self._number = group.place
+
+    def _unread(self, place: int, error: Garbled) -> None:
+        """Tell that a group cannot be read: what was in it is missing until it is exported again."""
+        if not self._why_unread:
+            log.warning("%s: what stands at place %d of the log cannot be read: %s", self._name, place, error)
+        self._why_unread = f"what stands at place {place} of the log {self._log} cannot be read: {error}"
+        self._tell(LinkWord.GAP, f"events of desk {self._desk!r} are missing: {self._why_unread}")
 
     # -- judging ------------------------------------------------------------------------------------
 
@@ -216,7 +235,7 @@ class LogImport:
             "there before it was imported here, and does not come any more"
         )
         log.critical("%s", what)
-        self._joined.lost.append(what)
+        self._joined.problems[f"{self._name}, lost after {after}"] = LinkWord.LOST, what
 
     def note_head(self, head: int, origin: str) -> None:
         """A beat says up to where the desk has exported its journal: ask for it, if it does not come."""
@@ -225,7 +244,11 @@ class LogImport:
             self._failed_s = 0.0
             self._joined.problems.pop(self._name, None)
         is_known = known is not None and known.origin == origin
-        if (is_known and head <= self._chain.position) or not head or self._is_taking:
+        has_all = is_known and head <= self._chain.position
+        if has_all and self._why_unread and not self.gap:  # it was nothing that the desk has exported
+            self._why_unread = ""
+            self._joined.problems.pop(self._name, None)
+        if has_all or not head or self._is_taking:
             self._moved_s = now_s
         elif now_s - self._moved_s > SILENT_S and is_known:
             self._joined.spawn(self._name, self._ask(head))
@@ -239,7 +262,8 @@ class LogImport:
         if not self.gap:
             log.warning("%s: %s are missing in the log, and are asked for", self._name, missing)
         self.gap = missing
-        self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: they are being filled")
+        why = self._why_unread or "they are being filled"
+        self._tell(LinkWord.GAP, f"{missing} are missing in the log {self._log}: {why}")
         await self._send_ask(self._chain.journal, have)
 
     async def _send_ask(self, run: str, after: int) -> None:
@@ -264,7 +288,7 @@ class LogImport:
             await self._take_all(group)
         finally:
             self._is_taking = False
-        self.gap, self._asks, self._ask_from_s = "", 0, 0.0
+        self.gap, self._why_unread, self._asks, self._ask_from_s = "", "", 0, 0.0
         self._moved_s = asyncio.get_running_loop().time()
         self._joined.problems.pop(self._name, None)
 
@@ -309,16 +333,17 @@ class LogImport:
     def _wanted(self, group: Group) -> "_Wanted":
         """Return what is to be taken in of a group, as it is to be written here."""
         behind = bisect_right(group.positions, self._chain.position)
-        positions, entries = group.positions[behind:], group.entries[behind:]
+        positions: Sequence[int] = group.positions[behind:]
+        entries = group.entries[behind:]
         if EVERY_TYPE not in self._joined.link.imports:
-            taken = [self._takes(entry) for entry in entries]
-            positions, entries = tuple(compress(positions, taken)), tuple(compress(entries, taken))
-        events = decode_many([entry.payload for entry in entries])
-        is_plain = self._log == "normal" and all(map(self._is_plain, set(map(type, events))))
-        if is_plain and all(entry.header is None and entry.level <= Level.DISK for entry in entries):
-            header = self._header
-            written = [Entry(e.event_id, e.payload, e.lane, e.level, e.wall_ns, header) for e in entries]
-            return _Wanted(positions, Plain(events, written))
+            positions, entries = self._taken_of(positions, entries)
+        lines = entries if isinstance(entries, Lines) else None
+        events = decode_many([entry.payload for entry in entries] if lines is None else lines.payloads)
+        if lines is not None and all(map(self._is_plain, set(map(type, events)))):
+            ids = [event.event_id for event in events]
+            levels = list(map(_level_here, lines.levels))
+            carried = Carried(ids, lines.payloads, levels, lines.walls_ns, self._header)
+            return _Wanted(positions, Plain(events, carried))
         found: list[tuple[int, Arrival]] = []
         for position, entry, event in zip(positions, entries, events, strict=True):
             forged = self._forged(entry)
@@ -328,10 +353,20 @@ class LogImport:
                 found.append((position, self._arrival(event, self._as_imported(entry))))
         return _Wanted([position for position, _ in found], [arrival for _, arrival in found])
 
-    def _takes(self, entry: Entry) -> bool:
+    def _taken_of(
+        self, positions: Sequence[int], entries: Sequence[Entry]
+    ) -> tuple[Sequence[int], Sequence[Entry]]:
+        """Return what of some entries this desk imports."""
+        if isinstance(entries, Lines):
+            taken = [self._takes(payload, None) for payload in entries.payloads]
+            return list(compress(positions, taken)), entries.chosen(taken)
+        taken = [self._takes(entry.payload, entry.header) for entry in entries]
+        return list(compress(positions, taken)), list(compress(entries, taken))
+
+    def _takes(self, payload: bytes, header: Header | None) -> bool:
         """Return True if this desk imports an entry: of a type that is named, a kill switch, or an answer."""
-        event_type = _kind_of(entry).event_type
-        votes = entry.header is not None and entry.header.votes
+        event_type = _kind_of(payload, header).event_type
+        votes = header is not None and header.votes
         return bool(votes) or event_type in self._joined.link.imports or event_type == KILL_SWITCH
 
     def _is_plain(self, cls: type) -> bool:
@@ -358,12 +393,12 @@ class LogImport:
         header = self._header
         if entry.header is not None:
             header = msgspec.structs.replace(entry.header, desk=self._desk)
-        level = min(entry.level, Level.DISK)
+        level = _level_here(entry.level)
         return Entry(entry.event_id, entry.payload, entry.lane, level, entry.wall_ns, header)
 
     def _forged(self, entry: Entry) -> str:
         """Return why another desk may not say this; empty if it may."""
-        kind = _kind_of(entry)
+        kind = _kind_of(entry.payload, entry.header)
         votes = entry.header is not None and entry.header.votes
         if kind.event_type in RECORDS and not (votes and kind.event_type == "round_abstained"):
             return f"{kind.event_type!r} is a record of a bus, which no desk gives to others"
@@ -391,6 +426,11 @@ class LogImport:
         self._joined.bus.put_away(letter)
 
 
+def _level_here(level: Level) -> Level:
+    """Return what an entry of another desk must survive here: none of them stands beside."""
+    return min(max(level, Level.PROCESS), Level.DISK)
+
+
 class _Wanted(NamedTuple):
     """What is to be taken in of a group, and its positions."""
 
@@ -407,13 +447,12 @@ class _Wanted(NamedTuple):
         return _Wanted(self.positions[count:], rest)
 
 
-def _kind_of(entry: Entry) -> _Kind:
+def _kind_of(payload: bytes, header: Header | None) -> _Kind:
     """Return the type of an entry, and whether it activates."""
     try:
-        kind = _read_kind(entry.payload)
+        kind = _read_kind(payload)
     except (msgspec.MsgspecError, RecursionError, UnicodeError):
         kind = _Kind()
-    header = entry.header
     if header is None or header.event_type is None:
         return kind
     return _Kind(header.event_type, kind.activated)

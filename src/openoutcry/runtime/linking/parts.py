@@ -65,7 +65,6 @@ class Joined:
         imported: How far this desk has come, by the other desk and its log.
         is_new: Whether this desk was never part of the firm before, and has not met it yet.
         met: What the others had exported when this desk came, by the names of their rows.
-        lost: What will never come any more, in sentences: it was deleted before it was imported.
         problems: What each part has to tell, by the part's name: a word and a sentence.
         is_out: Whether another process holds this desk, so that this one speaks for it no more. `Seats` alone
             sets it.
@@ -85,7 +84,6 @@ class Joined:
         self.imported: dict[tuple[str, LogName], Imported] = {}
         self.is_new: bool = False
         self.met: dict[str, Met] = {}
-        self.lost: list[str] = []
         self.problems: dict[str, tuple[LinkWord, str]] = {}
         self.is_out: bool = False
         self._fenced: Callable[[], None] = _nothing
