@@ -185,15 +185,17 @@ class Comparer:
         if not answer["complete"]:
             return answer
         pairs = await self._pairs(wanted, first, second)
-        answer |= _summary(pairs, wanted)
-        answer["notes"] = _notes(first, second, wanted)
-        rows = [pair for pair in pairs if pair.kind in ([wanted.kind] if wanted.kind else KINDS)]
-        rows = [pair for pair in rows if wanted.holds(pair)]
-        page = rows[wanted.skip : wanted.skip + PAGE]
-        answer["rows"] = await _rows(page, first.file, second.file)
-        answer["total"] = len(rows)
-        answer["next"] = wanted.skip + PAGE if wanted.skip + PAGE < len(rows) else None
-        return answer
+        chosen = await asyncio.to_thread(Chosen, pairs, wanted)
+        end = wanted.skip + PAGE
+        return answer | {
+            "counts": chosen.counts,
+            "agents": chosen.agents,
+            "symbols": chosen.symbols,
+            "notes": _notes(first, second, wanted),
+            "rows": await _rows(chosen.pairs[wanted.skip : end], first.file, second.file),
+            "total": len(chosen.pairs),
+            "next": end if end < len(chosen.pairs) else None,
+        }
 
     async def _pairs(self, wanted: Wanted, first: Side, second: Side) -> list[Pair]:
         """Return the pairs of two journals, which stay the same until one of them has more."""
@@ -210,18 +212,30 @@ class Comparer:
         return found
 
 
-def _summary(pairs: list[Pair], wanted: Wanted) -> dict[str, Any]:
-    differing_pairs = [pair for pair in pairs if pair.kind != "same"]
-    return {
-        "counts": counted_kinds(filter(wanted.holds, pairs)),
-        "agents": _named(pair.said.agent for pair in differing_pairs),
-        "symbols": _named(pair.said.symbol for pair in differing_pairs),
-    }
+class Chosen:
+    """What is asked for of all pairs. It takes a while where there are many: it is made in a thread.
+
+    Attributes:
+        counts: How many there are of each kind, of the agent and symbol that are asked for.
+        agents: Whose events differ, whatever is asked for.
+        symbols: In which symbols.
+        pairs: Those to be listed.
+
+    """
+
+    def __init__(self, pairs: list[Pair], wanted: Wanted) -> None:
+        others = [pair for pair in pairs if pair.kind != "same"]
+        self.counts: dict[str, int] = counted_kinds(filter(wanted.holds, pairs))
+        self.agents: list[str] = _named({pair.said.agent for pair in others})
+        self.symbols: list[str] = _named({pair.said.symbol for pair in others})
+        self.pairs: list[Pair] = [
+            pair for pair in others if wanted.kind in (None, pair.kind) and wanted.holds(pair)
+        ]
 
 
-def _named(names: Any) -> list[str]:
+def _named(names: Iterable[str]) -> list[str]:
     """Return names to choose from: as they are, since they are sent back; the page shows them safely."""
-    return sorted({name for name in names if name and len(name) <= NAMED_MAX})[:NAMED_MAX]
+    return sorted(name for name in names if name and len(name) <= NAMED_MAX)[:NAMED_MAX]
 
 
 def _notes(first: Side, second: Side, wanted: Wanted) -> list[str]:

@@ -16,7 +16,7 @@ MANY = 10_000
 
 def made(folder: Path, *more: object) -> Path:
     """Return the journal of two that were made by another process: beside the browser none runs a loop here."""
-    words = [sys.executable, compare_kit.__file__, folder, *map(str, more)]
+    words = [sys.executable, compare_kit.__file__, str(folder), *map(str, more)]
     subprocess.run(words, check=True, env=ENVIRONMENT, timeout=LIMIT_S)
     return folder / "day.db"
 
