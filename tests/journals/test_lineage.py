@@ -151,17 +151,17 @@ def fills(*traded: tuple[str, float, float]) -> list[FillEvent]:
         ([("buy", 10, 5), ("buy", 10, 7)], "It raised a position from 10 ES bought to 20.", []),
         (
             [("buy", 10, 5), ("buy", 10, 7), ("sell", 5, 4)],
-            "It cut a position of 20 ES bought at 6.00 on average: a loss of 10.00 before commissions.",
+            "It cut a position of 20 ES bought at 6.00 on average: a loss of 10.00 (33.3%) before commissions.",
             [10, 20, 15],
         ),
         (
             [("sell", 10, 5), ("buy", 10, 4)],
-            "It closed a position of 10 ES sold short at 5.00 on average: a gain of 10.00 before commissions.",
+            "It closed a position of 10 ES sold short at 5.00 on average: a gain of 10.00 (20.0%) before commissions.",
             [-10, 0],
         ),
         (
             [("buy", 1, 5), ("sell", 1, 5), ("buy", 10, 5), ("sell", 15, 6)],
-            "a gain of 10.00 before commissions. It left 5 ES sold short.",
+            "a gain of 10.00 (20.0%) before commissions. It left 5 ES sold short.",
             [10, -5],
         ),
     ],

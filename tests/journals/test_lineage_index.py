@@ -21,7 +21,7 @@ from openoutcry.journals import Lineage, SqliteJournal
 from openoutcry.journals.lineage import index as index_module
 from openoutcry.journals.lineage.finding import Finder, Found
 from openoutcry.journals.lineage.keys import CAUSE, ID, KINDS, REFERENCE, ROUND
-from openoutcry.journals.lineage.side_file import NotNow, SideFile
+from openoutcry.journals.lineage.side_file import NotBelieved, NotNow, SideFile
 
 KEY = b"k" * 32
 
@@ -343,6 +343,24 @@ def test_retired_events_leave_the_index_when_it_is_tidied(
         journal.retire(keep_count=1)
     assert "e-1999" in told(path, "e-1999")[0]
     assert told(path, "last")[0].startswith("Why ")
+
+
+def test_an_index_that_is_not_believed_while_it_is_tidied_is_made_again(
+    copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, _ = copied
+
+    def damaged(*_: object) -> bool:
+        monkeypatch.undo()
+        raise NotBelieved("a block is missing")
+
+    with Lineage(path) as lineage:
+        head = lineage.index().position
+        with SqliteJournal(path) as journal:
+            journal.write([event("one more")])
+        monkeypatch.setattr(SideFile, "put", damaged)
+        found = lineage.index()
+    assert found.position == head + 1
 
 
 # -- several at once ---------------------------------------------------------------------------------

@@ -69,8 +69,8 @@ def explain(
 ) -> None:
     """Explain an order, execution, decision, round or position.
 
-    REF is the id of an event, an order, client order, execution, decision or round; `#` and a position of
-    the journal; or a symbol, or `position:` and a symbol, for what is held of it.
+    REF is `#` and a position of the journal; the id of an event, an order, client order, execution,
+    decision or round; or a symbol, or `position:` and a symbol, for what is held of it.
 
     Shows what led to it, step by step, with the time of each; who voted for and against it, who abstained,
     was late or missing, and what stood in; and what is not known. Needs no lock and does nothing in the

@@ -1,19 +1,21 @@
 """Following an event back to its causes, and on to what came of it."""
 
 from collections import deque
-from typing import Final
+from collections.abc import Mapping
+from typing import Any, Final
 
 import msgspec
 
 from openoutcry.events import RECORDS
 from openoutcry.journals.lineage.casework import case_of, loudness
-from openoutcry.journals.lineage.explanation import Explanation, HeldFill, RoundCase, Step
+from openoutcry.journals.lineage.explanation import Explanation, HeldFill, RoundCase, Step, VoteCount
 from openoutcry.journals.lineage.finding import Finder, Found, is_before
 from openoutcry.journals.lineage.gaps import Gaps
 from openoutcry.journals.lineage.holdings import Sum, changed, since_flat, upto
 from openoutcry.journals.lineage.keys import CAUSE, REFERENCE, ROUND
+from openoutcry.journals.lineage.orders import fate_of, newest_order, sum_of_fills
 from openoutcry.journals.lineage.titles import summary_of, title_of
-from openoutcry.journals.lineage.words import number, said_by, short, word
+from openoutcry.journals.lineage.words import number, said_by, short, side_of, text_in
 
 STEPS_MOST: Final = 200
 """So many steps a chain has at most, and what came of something."""
@@ -55,17 +57,23 @@ class Tracer:
         aside = [found for name, found in self._aside.items() if name not in names][:ASIDE_MOST]
         steps = self._steps(chain, decided)
         sums = upto(self._finder, target) if target.event_type == "fill" else []
-        summary = f"{summary_of(chain, decided, rounds, steps)} {changed(sums)}".strip()
+        said = summary_of(chain, decided, rounds, steps, is_whole=not self._gaps.told())
+        parts = [said, self._became(target), changed(sums)]
         return Explanation(
             ref=self._ref,
             title=title_of(target),
-            summary=summary,
+            summary=" ".join(filter(None, parts)),
             chain=steps,
             rounds=tuple(rounds),
             aside=self._steps(aside, decided),
             held=self.held_of(since_flat(sums)) if sums and sums[-1].realised is not None else (),
             unknown=self._gaps.told(),
         )
+
+    def _became(self, target: Found) -> str:
+        """Say what became of what is explained."""
+        tell = sum_of_fills if target.event_type == "fill" else fate_of
+        return tell(self._finder, target)
 
     def _chain(self, target: Found) -> list[Found]:
         """Return what led to an event, oldest first."""
@@ -90,9 +98,8 @@ class Tracer:
                 return loudest
         cause = named or self._referred(found)
         if cause is None and not found.head.causation_id:
-            if (
-                found.head.round_id and found.event_type not in _INPUTS
-            ):  # a main program made it of the outcome
+            # a main program made it of the outcome
+            if found.head.round_id and found.event_type not in _INPUTS:
                 cause = self._loudest(found)
             if cause is None:
                 self._gaps.no_name(found)
@@ -119,8 +126,9 @@ class Tracer:
         signals = [
             signal for name in names[:_CHILDREN_MOST] if (signal := self._finder.event(name)) is not None
         ]
-        wanted = {"buy": 1, "sell": -1}.get(str(found.fields.get("action")), 0)
-        return max(signals, key=lambda signal: _weight(signal, wanted), default=None)
+        wanted = {"buy": 1, "sell": -1}.get(side_of(found.fields), 0)
+        liked = [signal for signal in signals if _weight(signal) * wanted > 0]
+        return max(liked or signals, key=lambda signal: abs(_weight(signal)), default=None)
 
     def _referred(self, found: Found) -> Found | None:
         """Return an event that this one refers to: by its id, or as the order of that name."""
@@ -138,11 +146,11 @@ class Tracer:
         return first
 
     def _first_with(self, name: str, field: str, found: Found) -> Found | None:
-        """Return the order of a name; for a field that was named by whoever asks, the first event with it."""
+        """Return the last order of a name; the first event with it, if whoever asks has named the field."""
         if found.event_type == "order" and field in ("order_id", "client_order_id"):
             return None
         some = self._finder.of(REFERENCE, name, _COPIES)
-        order = next((one for one in some if one.event_type == "order"), None)
+        order = newest_order([one for one in some if is_before(one, found)])
         if order is not None:
             return order
         return some[0] if some and field in self._finder.named else None
@@ -170,12 +178,10 @@ class Tracer:
 
     def _remark_votes(self, chain: list[Found], case: RoundCase) -> None:
         by_id = {vote.signal_id: vote for vote in case.votes}
-        loudest = max(map(loudness, case.votes), default=0.0)
         for found in chain:
             vote = by_id.get(found.event_id)
             if vote is not None and len(case.votes) > 1:
-                which = "the loudest" if loudness(vote) == loudest else "one"
-                self._remarks[found.event_id] = f"{which} of {len(case.votes)} votes"
+                self._remarks[found.event_id] = _rank_of(vote, case.votes)
 
     # -- what came of it ----------------------------------------------------------------------------
 
@@ -242,7 +248,7 @@ class Tracer:
                 quantity=one.added,
                 price=number(one.fill.fields, "fill_price"),
                 held=one.held,
-                order_id=word(one.fill.fields, "order_id"),
+                order_id=text_in(one.fill.fields, "order_id"),
             )
             for step, one in zip(steps, sums, strict=True)
         )
@@ -255,6 +261,7 @@ class Tracer:
         began = before = chain[0].at_ns
         total = chain[-1].at_ns - began
         steps = []
+        asked: Mapping[str, Any] | None = None if decided is None else decided.fields
         for found in chain:
             entry, head = found.entry, found.head
             hop = found.at_ns - before
@@ -272,17 +279,36 @@ class Tracer:
                     wall_ns=found.at_ns,
                     after_ns=found.at_ns - began,
                     hop_ns=hop,
-                    is_slowest=len(chain) > 2 and hop >= 1_000_000 and 2 * hop >= total,
-                    said=said_by(found.fields, None if decided is None else decided.fields),
+                    is_slowest=len(chain) > 2 and hop >= 1_000_000 and 2 * hop > total,
+                    said=said_by(found.fields, asked),
                     remark=self._remarks.get(found.event_id, ""),
                 )
             )
+            asked = _asked_after(found, asked)
         return tuple(steps)
 
 
 def decides(found: Found) -> bool:
     """Return True for a decision, or what else says on which signals it rests."""
     return found.event_type == "decision" or bool(found.bases())
+
+
+def _rank_of(vote: VoteCount, votes: tuple[VoteCount, ...]) -> str:
+    """Return how loud a vote was among others: of all of them, or of those on its side."""
+    own = [one for one in votes if one.side == vote.side]
+    for some, words in ((votes, "votes"), (own, f"votes {vote.side} it")):
+        if loudness(vote) == max(map(loudness, some)):
+            is_known = some is votes or vote.side in ("for", "against")
+            return f"the loudest of {len(some)} {words}" if is_known else f"one of {len(votes)} votes"
+    return f"one of {len(votes)} votes"
+
+
+def _asked_after(found: Found, asked: Mapping[str, Any] | None) -> Mapping[str, Any] | None:
+    """Return what the next verdict is about: what a decision asks for, or what a verdict has left of it."""
+    if found.event_type == "decision":
+        return found.fields
+    left = number(found.fields, "adjusted_quantity") if found.event_type == "validated_decision" else None
+    return asked if left is None else {"quantity": left}
 
 
 def _is_told(case: RoundCase, chain: list[Found]) -> bool:
@@ -292,8 +318,6 @@ def _is_told(case: RoundCase, chain: list[Found]) -> bool:
     return chain[-1].event_type in RECORDS or not ids.isdisjoint(given)
 
 
-def _weight(signal: Found, wanted: int) -> float:
-    strength, confidence = signal.fields.get("strength"), signal.fields.get("confidence")
-    loud = strength if isinstance(strength, int | float) else 0.0
-    sure = confidence if isinstance(confidence, int | float) and confidence else 1.0
-    return loud * sure * wanted if wanted else abs(loud * sure)
+def _weight(signal: Found) -> float:
+    strength, confidence = number(signal.fields, "strength"), number(signal.fields, "confidence")
+    return (strength or 0.0) * (confidence or 1.0)

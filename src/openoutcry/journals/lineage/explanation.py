@@ -34,7 +34,7 @@ class Step(msgspec.Struct, frozen=True, kw_only=True):
     hop_ns: int = 0
     """From the admission of the step before."""
     is_slowest: bool = False
-    """Whether half of the time or more went by before it."""
+    """Whether more than half of the time went by before it."""
     said: str
     """What it says, in a few words."""
     remark: str = ""

@@ -5,11 +5,12 @@ from typing import Final, NamedTuple
 
 from openoutcry.journals.lineage.finding import Finder, Found
 from openoutcry.journals.lineage.keys import TRADED
-from openoutcry.journals.lineage.words import figure, money, number, price, side_of, word
+from openoutcry.journals.lineage.words import figure, money, number, price, side_of, text_in, word
 
 _FEW: Final = 128
 """With more fills than these a single one is not told what it has changed: adding them up takes too long."""
 _FLAT: Final = 1e-9
+"""What is left of a trade of so small a share of it is an error of addition."""
 
 
 class Sum(NamedTuple):
@@ -43,7 +44,7 @@ def sums_of(fills: Iterable[Found]) -> Iterator[Sum]:
             closed = min(abs(added), abs(held)) * (1 if held > 0 else -1)
             realised = closed * (at - average)
         before, held = held, held + added
-        held = 0.0 if abs(held) < _FLAT else held
+        held = 0.0 if abs(held) <= _FLAT * max(abs(before), abs(added)) else held
         if before * held <= 0:
             average = at
         elif abs(held) > abs(before):
@@ -64,7 +65,7 @@ def since_flat(sums: list[Sum]) -> list[Sum]:
 
 def upto(finder: Finder, fill: Found) -> list[Sum]:
     """Return the fills of a symbol up to one, added up; none if that is not known, or takes too long."""
-    symbol = word(fill.fields, "symbol")
+    symbol = text_in(fill.fields, "symbol")
     if not symbol or any(source.reader.first > 1 for source in finder.sources):
         return []
     if sum(len(source.index.places(TRADED, symbol, _FEW + 1)) for source in finder.sources) > _FEW:
@@ -84,15 +85,23 @@ def changed(sums: list[Sum]) -> str:
         return f"It opened a position: {_holding(last.held, symbol)}."
     if last.realised is None:
         return f"It raised a position from {_holding(before.held, symbol)} to {figure(abs(last.held))}."
-    result = "a gain" if last.realised >= 0 else "a loss"
-    said = f"at {price(round(before.average, 4))} on average: {result} of {money(abs(last.realised))}"
+    said = f"at {price(before.average, 4)} on average: {_result(last, before)}"
     if last.held == 0.0:
-        return f"It closed a position of {_holding(before.held, symbol)} {said} before commissions."
+        return f"It closed a position of {_holding(before.held, symbol)} {said}."
     verb = "cut" if last.held * before.held > 0 else "turned"
     left = _holding(last.held, symbol)
-    return (
-        f"It {verb} a position of {_holding(before.held, symbol)} {said} before commissions. It left {left}."
-    )
+    return f"It {verb} a position of {_holding(before.held, symbol)} {said}. It left {left}."
+
+
+def _result(last: Sum, before: Sum) -> str:
+    """Return what a fill gained or lost of what had been paid, or taken in, for it."""
+    assert last.realised is not None, "a fill that takes away has a result"
+    paid = abs(before.average) * min(abs(last.added), abs(before.held))
+    if abs(last.realised) <= _FLAT * paid:
+        return "neither a gain nor a loss before commissions"
+    result = "a gain" if last.realised > 0 else "a loss"
+    share = f" ({abs(last.realised) / paid:.1%})" if paid else ""
+    return f"{result} of {money(abs(last.realised))}{share} before commissions"
 
 
 def _holding(held: float, symbol: str) -> str:

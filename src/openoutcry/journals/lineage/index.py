@@ -267,8 +267,9 @@ class Index:
                     file.put([one], shelves, file.end)
         except NotNow as problem:
             self.why_no_file = str(problem)
-        except NotBelieved:
+        except NotBelieved:  # another process may have thrown it away, too: it is made again, untidied
             self._throw_away()
+            self.catch_up()
 
     def _throw_away(self) -> None:
         """Remove the file: it is made again, unless that has been of no use several times."""

@@ -14,22 +14,21 @@ from openoutcry.journals.desks import desk_in, named
 from openoutcry.journals.engines import EngineName
 from openoutcry.journals.lineage.explaining import Tracer, decides
 from openoutcry.journals.lineage.explanation import Explanation
-from openoutcry.journals.lineage.finding import Finder, Found, Source
+from openoutcry.journals.lineage.finding import Finder, Found, Source, is_before
 from openoutcry.journals.lineage.gaps import Gaps
 from openoutcry.journals.lineage.index import Index, Tell
 from openoutcry.journals.lineage.keys import REFERENCE, ROUND, TRADED
+from openoutcry.journals.lineage.orders import COPIES_MOST, ENDS, namesakes, newest_order
 from openoutcry.journals.lineage.positions import explain_position
 from openoutcry.journals.lineage.titles import came_title
 from openoutcry.journals.reading import JournalReader
 from openoutcry.printable import printable
 
 REF_MOST: Final = 1_000
-_CANDIDATES: Final = 1_024
 _PLACE: Final = re.compile(r"#([0-9]{1,18})")
 _POSITION: Final = "position:"
 _ALONE: Final = ""
 """What a desk is called whose journal is read alone: no other is called so."""
-_ENDS: Final = frozenset(("rejected", "canceled", "expired"))
 
 
 class Indexed(msgspec.Struct, frozen=True, kw_only=True):
@@ -122,10 +121,10 @@ class Lineage:
         """Return why something happened; with `forward` also what came of it.
 
         Args:
-            ref: The id of an event, an order, client order, execution, decision or round; `#` and a position
-                of the journal; or a symbol, or `position:` and a symbol, for what is held of it. What is an
-                event's id is taken for that, and so on in this order. Of an order that was filled the last
-                fill is explained.
+            ref: `#` and a position of the journal; the id of an event, an order, client order, execution,
+                decision or round; or a symbol, or `position:` and a symbol, for what is held of it. What is
+                a position is taken for that, and so on in this order. Of an order that was filled the last
+                fill is explained, and of several orders of one name the last.
             forward: Whether to follow what came of it as well.
             tell: Hears of the progress where the index has to be made first.
 
@@ -146,6 +145,8 @@ class Lineage:
             raise self._unknown(ref)
         target, first, ordinal = found
         explained = tracer.explain(target, ordinal)
+        if target.event_id != ref and (more := namesakes(self._finder, ref, target)):
+            explained = msgspec.structs.replace(explained, summary=f"{more} {explained.summary}".strip())
         if not forward:
             return explained
         came_of = tracer.came_of(first)
@@ -180,19 +181,18 @@ class Lineage:
     def _resolved(self, ref: str) -> tuple[Found, Found, int | None] | None:
         """Return the event to explain, the one to follow on from, and which use of its round is meant."""
         place = _PLACE.fullmatch(ref)
-        if place is not None:
-            found = self._finder.at(int(place[1]))
-            return None if found is None else self._as_round(found)
+        if place is not None and (found := self._finder.at(int(place[1]))) is not None:
+            return self._as_round(found)
         event = self._finder.event(ref)
         if event is not None:
             return self._as_round(event)
-        some = self._finder.of(REFERENCE, ref, _CANDIDATES)
+        some = self._finder.of(REFERENCE, ref, COPIES_MOST)
         if some:
             return self._outcome(some), some[0], None
         record = self._finder.event(f"round:{ref}") or self._finder.event(f"round:{ref}:opened")
         if record is not None:
             return self._as_round(record)
-        some = self._finder.of(ROUND, ref, _CANDIDATES)
+        some = self._finder.of(ROUND, ref, COPIES_MOST)
         return (next(filter(decides, some), some[-1]), some[0], None) if some else None
 
     def _as_round(self, found: Found) -> tuple[Found, Found, int | None]:
@@ -204,7 +204,7 @@ class Lineage:
         votes = found.fields.get("votes")
         ids = {str(vote[2]) for vote in votes} if isinstance(votes, list) else set()
         uses = 1 if not isinstance(ordinal, int) else ordinal
-        for one in self._finder.of(ROUND, round_id, _CANDIDATES):
+        for one in self._finder.of(ROUND, round_id, COPIES_MOST):
             bases = one.bases()
             if decides(one) and (
                 not ids.isdisjoint(bases) if bases else one.entry.wall_ns >= found.entry.wall_ns
@@ -214,12 +214,12 @@ class Lineage:
 
     def _outcome(self, some: list[Found]) -> Found:
         """Return what became of an order, of the events that name it: its last fill, its end, or itself."""
-        best = min(reversed(some), key=_rank)
-        order_id = best.fields.get("order_id")
-        if best.event_type == "order" and isinstance(order_id, str):
-            some = self._finder.of(REFERENCE, order_id, _CANDIDATES)
-            best = min(reversed(some), key=_rank, default=best)
-        return best
+        order = newest_order(some)
+        order_id = None if order is None else order.fields.get("order_id")
+        if order is not None and isinstance(order_id, str):
+            own = self._finder.of(REFERENCE, order_id, COPIES_MOST)
+            some = [order, *(one for one in own if is_before(order, one))]
+        return min(reversed(some), key=_rank)
 
     def _unknown(self, ref: str) -> UnknownReference:
         reader = self._finder.sources[0].reader
@@ -246,7 +246,7 @@ def _rank(found: Found) -> int:
     kind = found.event_type
     if kind == "fill":
         return 0
-    if kind == "order_state_change" and found.fields.get("to_state") in _ENDS:
+    if kind == "order_state_change" and found.fields.get("to_state") in ENDS:
         return 1
     return {"order": 2, "validated_decision": 3, "transaction_report": 5}.get(kind, 4)
 

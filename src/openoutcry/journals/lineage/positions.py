@@ -25,28 +25,36 @@ def explain_position(finder: Finder, tracer: Tracer, gaps: Gaps, symbol: str) ->
         raise UnknownReference(
             f"{finder.sources[0].reader.path} has no fill of {printable(symbol[:80])!r}, so nothing is held"
         )
-    if len(fills) == FILLS_MOST:
-        gaps.note(
-            f"Only the newest {FILLS_MOST:,} fills were added up: what was held before them is not known."
-        )
-    elif (first := finder.sources[0].reader.first) > 1:
-        gaps.note(f"What stood before #{first} is no longer kept: what was held then is not known.")
-    sums = list(sums_of(fills))
-    held = sums[-1].held
     explained = tracer.explain(fills[-1])
+    sums = list(sums_of(fills))
+    why_not = _unknown_before(finder, len(fills))
+    if why_not:
+        gaps.note(f"How much {short(symbol)} is held is not known: {why_not}.")
     return msgspec.structs.replace(
         explained,
-        title=_title(symbol, held, fills[-1]),
-        held=tracer.held_of(since_flat(sums)),
+        title=_title(symbol, None if why_not else sums[-1].held, fills[-1]),
+        held=() if why_not else tracer.held_of(since_flat(sums)),
         unknown=gaps.told(),
     )
 
 
-def _title(symbol: str, held: float, last: Found) -> str:
-    what = (
-        f"no {short(symbol)} is held any more"
-        if held == 0.0
-        else f"{figure(abs(held))} {short(symbol)} are held"
-    )
-    short_by = ", sold short" if held < 0 else ""
-    return f"Why {what}{short_by}, since fill #{last.entry.position} {when(last)}"
+def _unknown_before(finder: Finder, count: int) -> str:
+    """Say why it is not known what was held before the fills that were found; empty if it was nothing."""
+    if count == FILLS_MOST:
+        return f"only the newest {FILLS_MOST:,} fills are looked at"
+    source = next((source for source in finder.sources if source.reader.first > 1), None)
+    if source is None:
+        return ""
+    whose = "" if len(finder.sources) == 1 else f" of desk {short(source.desk)}"
+    return f"what stood before #{source.reader.first}{whose} is no longer kept"
+
+
+def _title(symbol: str, held: float | None, last: Found) -> str:
+    name = short(symbol)
+    if held is None:
+        what = f"{name} is held as it is"
+    elif held == 0.0:
+        what = f"no {name} is held any more"
+    else:
+        what = f"{figure(abs(held))} {name} are {'held' if held > 0 else 'sold short'}"
+    return f"Why {what}, since fill #{last.entry.position} {when(last)}"

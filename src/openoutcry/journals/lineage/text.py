@@ -2,16 +2,16 @@
 
 from collections.abc import Iterator
 from itertools import pairwise
+from math import isclose
 from typing import TYPE_CHECKING, Final
 
 from openoutcry.cells import cropped, padded, shortened, width_of, widths_of
 from openoutcry.core.wording import counted, listed, rounded
-from openoutcry.journals.lineage.words import elapsed, figure, price
+from openoutcry.journals.lineage.words import elapsed, figure, own_times_differ, price, short
 from openoutcry.journals.round_words import opinion_of
 from openoutcry.journals.rounds import RoundCell
 from openoutcry.journals.showing import time_of
 from openoutcry.printable import printable
-from openoutcry.units import NS_PER_S
 
 if TYPE_CHECKING:
     from openoutcry.journals.lineage.explanation import Explanation, HeldFill, RoundCase, Step, VoteCount
@@ -47,7 +47,7 @@ def _lines(found: "Explanation") -> Iterator[str]:
         yield from _held(found.held)
         yield from _chain(found.chain)
         for case in found.rounds:
-            yield from _round(case)
+            yield from _round(case, found.chain)
         if found.aside:
             yield "Also named as causes:"
             yield from _plain(found.aside)
@@ -64,7 +64,7 @@ def _chain(steps: "tuple[Step, ...]") -> Iterator[str]:
     """Give a line to each step: when, who, what, where it stands, and how it is tied in."""
     if not steps:
         return
-    jumps = _own_times_differ(steps)
+    jumps = own_times_differ(steps)
     times = [_time(step, own=jumps) for step in steps]
     whens = [
         times[0][:10] if jumps else times[0][11:],
@@ -100,11 +100,6 @@ def _time(step: "Step", *, own: bool) -> str:
     return time_of(at_ns).replace("T", " ").removesuffix(".000")
 
 
-def _own_times_differ(steps: "tuple[Step, ...]") -> bool:
-    """Return True where events say other times than those of their admission, as in a simulation."""
-    return any(step.time_ns is not None and abs(step.time_ns - step.wall_ns) > NS_PER_S for step in steps)
-
-
 def _plain(steps: "tuple[Step, ...]") -> Iterator[str]:
     whens = [_time(step, own=True) for step in steps]
     yield from _columns(steps, whens, [""] * len(steps))
@@ -132,7 +127,7 @@ def _came(steps: "tuple[Step, ...]") -> Iterator[str]:
 def _held(fills: "tuple[HeldFill, ...]") -> Iterator[str]:
     if fills:
         left_out = "" if len(fills) <= _FILLS_MOST else f", the last {_FILLS_MOST}"
-        yield f"Since it was last flat, {counted(len(fills), 'fill')}{left_out}:"
+        yield f"{_since(fills[0])}, {counted(len(fills), 'fill')}{left_out}:"
     shown = fills[-_FILLS_MOST:]
     rows = [
         (
@@ -140,7 +135,7 @@ def _held(fills: "tuple[HeldFill, ...]") -> Iterator[str]:
             f"{'+' if one.quantity >= 0 else ''}{figure(one.quantity)}",
             f"at {price(one.price)}",
             f"{figure(one.held)} held",
-            f"order {printable(one.order_id)}",
+            f"order {printable(short(one.order_id))}",
             _place(one.step),
         )
         for one in shown
@@ -154,13 +149,21 @@ def _held(fills: "tuple[HeldFill, ...]") -> Iterator[str]:
         yield f"{_INDENT}{'  '.join(cells)}".rstrip()
 
 
+def _since(first: "HeldFill") -> str:
+    """Return what the first fill of a position has made of the one before."""
+    if isclose(first.held, first.quantity):
+        return "Since it was last flat"
+    before, after = ("sold short", "bought") if first.held > 0 else ("bought", "sold short")
+    return f"Since it turned from {before} to {after}"
+
+
 # -- rounds ------------------------------------------------------------------------------------------
 
 
-def _round(case: "RoundCase") -> Iterator[str]:
+def _round(case: "RoundCase", chain: "tuple[Step, ...]") -> Iterator[str]:
     found = case.round
     answered = sum(cell.how in ("voted", "abstained") for cell in found.cells)
-    took = "" if found.took_ns is None else f" after {elapsed(found.took_ns)}"
+    took = "" if found.took_ns is None else _took(found.took_ns, case, chain)
     valid = {True: ", valid", False: ", NOT valid", None: ""}[found.valid]
     desk = "" if case.desk is None else f" (of desk {printable(case.desk)})"
     said = f"Round {printable(found.round_id)}{desk}: {found.status}{took}, "
@@ -175,6 +178,15 @@ def _round(case: "RoundCase") -> Iterator[str]:
         yield f"{_INDENT}Nobody was missing or late, and nobody stood in."
     elif not any(cell.stood_in for cell in found.cells):
         yield f"{_INDENT}Nobody stood in."
+
+
+def _took(took_ns: int, case: "RoundCase", chain: "tuple[Step, ...]") -> str:
+    """Return how long a round took, and when it ended as the chain tells time: it was opened on its own."""
+    if not chain or case.desk is not None:
+        return f" after {elapsed(took_ns)}"
+    after_ns = case.round.opened_wall_ns + took_ns - chain[0].wall_ns
+    at = f"{'+' if after_ns >= 0 else '-'} {elapsed(abs(after_ns))}"
+    return f" at {at}, {elapsed(took_ns)} after it was opened"
 
 
 def sides_of(case: "RoundCase") -> Iterator[tuple[str, "list[VoteCount]"]]:
@@ -220,7 +232,8 @@ def absence(cell: RoundCell, took_ns: int | None) -> str:
         beat = cell.heartbeat_ns
         details.append("silent" if beat is None else f"alive {elapsed(took_ns - beat)} before")
     details += [
-        f"its signal of round {printable(one.round_id)}, {rounded(one.age_ns)} old" for one in cell.stood_in
+        f"its signal of round {printable(one.round_id)}, {rounded(one.age_ns)} old, stood in"
+        for one in cell.stood_in
     ]
     return f"{name} ({'; '.join(details)})" if details else name
 

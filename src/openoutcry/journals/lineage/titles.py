@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Final
 
-from openoutcry.core.wording import counted, listed
+from openoutcry.core.wording import counted, listed, rounded
 from openoutcry.journals.lineage.casework import loudness
 from openoutcry.journals.lineage.explanation import RoundCase, Step, VoteCount
 from openoutcry.journals.lineage.finding import Found
@@ -13,6 +13,7 @@ from openoutcry.journals.lineage.words import (
     figure,
     number,
     opinion,
+    own_times_differ,
     price,
     said_by,
     short,
@@ -21,8 +22,11 @@ from openoutcry.journals.lineage.words import (
     word,
 )
 from openoutcry.journals.round_words import NAMED_MOST
+from openoutcry.journals.rounds import RoundCell
 from openoutcry.journals.showing import time_of
+from openoutcry.units import NS_PER_S
 
+_NS_PER_DAY: Final = 86_400 * NS_PER_S
 _PAST: Final = {"buy": "bought", "sell": "sold"}
 
 
@@ -125,9 +129,14 @@ _TITLES: Final[Mapping[str, Callable[[Found], str]]] = {
 
 
 def summary_of(
-    chain: list[Found], decided: Found | None, rounds: list[RoundCase], steps: tuple[Step, ...]
+    chain: list[Found],
+    decided: Found | None,
+    rounds: list[RoundCase],
+    steps: tuple[Step, ...],
+    *,
+    is_whole: bool,
 ) -> str:
-    """Return why, in a few sentences."""
+    """Return why, in a few sentences. `is_whole`: nothing that led to it is unknown."""
     case = rounds[0] if rounds else None
     said: list[str] = []
     left: float | None = None
@@ -141,8 +150,8 @@ def summary_of(
         elif kind == "validated_decision":
             said.append(_ruling(found, left))
             left = number(found.fields, "adjusted_quantity") or left
-    if said and decided is None and not rounds:
-        said.append("Nobody voted on it.")
+    if said and decided is None and not rounds and is_whole:
+        said.append("No vote decided it.")
     if chain[-1].event_type == "fill":
         said.append(_traded(chain[-1], steps))
     return " ".join(said)
@@ -171,6 +180,9 @@ def _decided(decided: Found, case: RoundCase | None) -> str:
         )
         if any(vote.side == side for vote in votes)
     ]
+    if len(votes) == 1 and votes[0].side in ("for", "against"):
+        only = f"{short(votes[0].agent)} ({vote_words(votes[0])})"
+        return f"{said}. The only vote, {votes[0].side} it, was {only}."
     said += f". Of {counted(len(votes), 'vote')}, {listed(counts)}."
     for side in ("for", "against"):
         loudest = max((vote for vote in votes if vote.side == side), key=loudness, default=None)
@@ -187,20 +199,24 @@ def vote_words(vote: VoteCount) -> str:
 
 def _answers(case: RoundCase) -> list[str]:
     """Say who was missing, late, or stood in."""
-    said = []
-    for how, words in (
-        ("missing", "did not answer."),
-        ("late", "answered too late."),
-        ("stood in", "did not answer; earlier signals were shown in their place."),
-    ):
-        names = [short(cell.agent) for cell in case.round.cells if cell.how == how]
-        if names:
-            more = len(names) - NAMED_MOST
-            named = [*names[:NAMED_MOST], *([f"{more} more"] if more > 0 else [])]
-            said.append(f"{listed(named)} {words}")
+    cells = case.round.cells
+    missing = [cell for cell in cells if cell.how in ("missing", "stood in")]
+    late = [cell for cell in cells if cell.how == "late"]
+    stood_in = [cell for cell in cells if cell.stood_in]
+    said = [f"{_some(missing)} did not answer."] if missing else []
+    said += [f"{_some(late)} answered too late."] if late else []
+    if stood_in:
+        what, place = ("An earlier signal", "its") if len(stood_in) == 1 else ("Earlier signals", "their")
+        said.append(f"{what} of {_some(stood_in)} stood in, shown in {place} place.")
     if case.round.valid is False:
         said.append("The outcome of the round was not valid: no decision was to rest on it.")
     return said
+
+
+def _some(cells: list[RoundCell]) -> str:
+    more = len(cells) - NAMED_MOST
+    named = [short(cell.agent) for cell in cells[:NAMED_MOST]]
+    return listed([*named, *([f"{more} more"] if more > 0 else [])])
 
 
 def _ruling(found: Found, asked: float | None) -> str:
@@ -217,9 +233,14 @@ def _ruling(found: Found, asked: float | None) -> str:
 
 def _traded(last: Found, steps: tuple[Step, ...]) -> str:
     said = f"It was filled at {price(number(last.fields, 'fill_price'))}"
-    if len(steps) > 1:
-        first = steps[0]
-        said += (
-            f", {elapsed(steps[-1].after_ns)} after {first.event_type.replace('_', ' ')} #{first.position}"
-        )
-    return f"{said}."
+    if len(steps) < 2:
+        return f"{said}."
+    first, end = steps[0], steps[-1]
+    began, took = f"{first.event_type.replace('_', ' ')} #{first.position}", elapsed(end.after_ns)
+    if not own_times_differ(steps):
+        return f"{said}, {took} after {began}."
+    own_ns = None if first.time_ns is None or end.time_ns is None else end.time_ns - first.time_ns
+    if own_ns is None or own_ns <= 0:
+        return f"{said}, {took} after {began} by the firm's clock."
+    later = rounded(own_ns) if own_ns < 2 * _NS_PER_DAY else f"{own_ns / _NS_PER_DAY:,.1f} d"
+    return f"{said}: {later} after {began} by the times in the events, {took} by the firm's clock."

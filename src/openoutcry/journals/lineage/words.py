@@ -4,11 +4,15 @@ The text of events is other people's: it is cut at `SAID_MOST` characters here, 
 is shown.
 """
 
-from collections.abc import Callable, Mapping
-from math import isfinite
-from typing import Any, Final
+from collections.abc import Callable, Iterable, Mapping
+from math import floor, isfinite, log10
+from typing import TYPE_CHECKING, Any, Final
 
 from openoutcry.core.wording import rounded
+from openoutcry.units import NS_PER_S
+
+if TYPE_CHECKING:
+    from openoutcry.journals.lineage.explanation import Step
 
 SAID_MOST: Final = 160
 WORD_MOST: Final = 60
@@ -27,6 +31,9 @@ _LEFT_OUT: Final = frozenset(
     )
 )
 _FIELDS_MOST: Final = 4
+_LEAST: Final = 1e-12
+_LARGEST: Final = 1e15
+"""Numbers outside these are shown with an exponent."""
 Fields = Mapping[str, Any]
 
 
@@ -55,6 +62,12 @@ def word(fields: Fields, name: str) -> str:
     return short(value) if isinstance(value, str) else ""
 
 
+def text_in(fields: Fields, name: str) -> str:
+    """Return a field that is text, whole; empty if it is none."""
+    value = fields.get(name)
+    return value if isinstance(value, str) else ""
+
+
 def number(fields: Fields, name: str) -> float | None:
     """Return a field that is a number."""
     value = fields.get(name)
@@ -64,28 +77,42 @@ def number(fields: Fields, name: str) -> float | None:
 
 
 def figure(value: float | None) -> str:
-    """Return a quantity: 1,200 or 0.5."""
-    if value is None:
-        return "?"
-    return f"{value:,.0f}" if value == int(value) else f"{value:,.4f}".rstrip("0")
+    """Return a quantity: 1,200, 0.5 or 0.00001234."""
+    return "?" if value is None else _decimal(value, 4)
 
 
-def price(value: float | None) -> str:
-    """Return a price with at least two decimals: 100.00, 3.5111."""
+def price(value: float | None, places: int = 6) -> str:
+    """Return a price with at least two decimals: 100.00, 3.5111 or 0.0000123."""
     if value is None:
         return "?"
-    whole = f"{value:,.6f}".rstrip("0")
-    return whole if len(whole.partition(".")[2]) >= 2 else f"{value:,.2f}"
+    said = _decimal(value, places)
+    return said if "e" in said or len(said.partition(".")[2]) >= 2 else f"{value:,.2f}"
+
+
+def _decimal(value: float, places: int) -> str:
+    """Return a number to so many decimals, and one below 1 to so many digits after its zeros."""
+    size = abs(value)
+    if not _LEAST <= size < _LARGEST:
+        return f"{value:.6g}" if size else "0"
+    if size < 1:
+        places -= floor(log10(size)) + 1
+    said = f"{value:,.{places}f}"
+    return said.rstrip("0").rstrip(".") if "." in said else said
 
 
 def money(value: float) -> str:
-    """Return an amount to two decimals: 77,478.94."""
-    return f"{value:,.2f}"
+    """Return an amount to two decimals, or one below 1 to two digits after its zeros: 77,478.94 or 0.0034."""
+    return price(value, 2)
 
 
 def elapsed(duration_ns: int) -> str:
     """Return a measured time to a tenth of a millisecond; from ten seconds on, in larger units."""
     return f"{duration_ns / 1e6:,.1f} ms" if abs(duration_ns) < 10_000_000_000 else rounded(duration_ns)
+
+
+def own_times_differ(steps: "Iterable[Step]") -> bool:
+    """Return True where events say other times than those of their admission, as in a simulation."""
+    return any(step.time_ns is not None and abs(step.time_ns - step.wall_ns) > NS_PER_S for step in steps)
 
 
 def side_of(fields: Fields) -> str:
