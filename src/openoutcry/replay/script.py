@@ -216,7 +216,7 @@ class Script:
             sorted((one for known in self.day.rounds.values() for one in known), key=lambda one: one.at_ns)
         )
         for entry in self.day.entries:
-            while openings and self._is_due(openings[0], entry):
+            while openings and openings[0].at_ns <= entry.at_ns:
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
             if await self._turn_of(loop, entry):
@@ -225,12 +225,6 @@ class Script:
                 self.pace.moved(entry.position)
         for one in openings:
             await self._open(loop, one, rounds)
-
-    def _is_due(self, one: PastRound, entry: Entry) -> bool:
-        """Return True if a round was open before an event: by then its agent had been handed the cause."""
-        cause_id = one.terms.causation_id or ""
-        is_ahead = bool(one.opened_by) and cause_id in self.day.by_id and cause_id not in self._handed
-        return one.at_ns <= entry.at_ns and not is_ahead
 
     async def _hand_out(self, entry: Entry, admit: Admit) -> None:
         """Admit a recorded event, and let who has published it go on."""
