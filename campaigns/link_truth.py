@@ -7,6 +7,7 @@ from typing import Any
 
 import msgspec
 
+from openoutcry.core.runs import Run
 from openoutcry.ports import Changes, Entry, Group, LogName, Stored, Written
 
 Found = list[str]
@@ -167,11 +168,15 @@ class Truth:
         upto: dict[tuple[str, str, str], int] = {}
         for one in self.appended:
             place = (one.desk, one.made, one.run)
-            if one.after > upto.get(place, one.after):
+            if place not in upto:  # up to where a run begins, the positions are those of the runs before
+                same = getattr(Run.read(one.run), "same", 0)
+                before = [end for (desk, made, _), end in upto.items() if (desk, made) == place[:2]]
+                upto[place] = max(one.after, min(same, max(before, default=0)))
+            if one.after > upto[place]:
                 found.append(
                     f"{one.desk} has exported {one.after}-{one.upto} to {one.log} behind {upto[place]}"
                 )
-            upto[place] = max(upto.get(place, 0), one.upto)
+            upto[place] = max(upto[place], one.upto)
         return found[:3]
 
     def _repeats(self) -> Found:
@@ -184,7 +189,7 @@ class Truth:
             for one in its:
                 place = (one.made, one.run)
                 repeats += one.after < upto.get(place, 0)
-                upto[place] = max(upto.get(place, 0), one.upto)
+                upto[place] = max(upto[place], one.upto)
             unanswered = len(its) - desk.answers
             if repeats > unanswered:
                 found.append(

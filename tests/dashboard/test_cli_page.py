@@ -120,6 +120,20 @@ def test_the_browser_is_opened_by_way_of_a_file_of_ones_own(monkeypatch):
     assert not file.exists()
 
 
+def test_another_journal_is_compared_and_a_file_that_is_none_is_refused(journal: Path, tmp_path: Path):
+    other = tmp_path / "other.db"
+    SqliteJournal(other).close()
+    with running(journal, "--compare", other) as (_process, (address,)):
+        client = Client(int(address.split(":")[3].partition("/")[0])).log_in(address.rpartition("=")[2])
+        found = client.get("/api/compare").json
+        assert found["journals"] == [journal.name, "other.db"]
+    (tmp_path / "note.txt").write_text("no journal", encoding="utf-8")
+    for name in ("note.txt", "missing.db"):
+        result = call(journal, "--compare", tmp_path / name, "--port", "0", "--no-open")
+        assert result.exit_code == 2
+        assert name in result.stderr
+
+
 @pytest.mark.skipif(sys.platform != "linux", reason="elsewhere a browser has a window of its own")
 @pytest.mark.parametrize(("display", "opens"), [("", False), (":0", True)])
 def test_a_browser_that_would_take_the_terminal_is_not_opened(

@@ -12,7 +12,7 @@ from scripts.vendor import LIST, VENDOR, check, vendored
 ROOT = Path(__file__).resolve().parents[2]
 STATIC = VENDOR.parent
 RAW_BYTES_MAX = 200_000
-COMPRESSED_BYTES_MAX = 60_000
+COMPRESSED_BYTES_MAX = 64_000
 OURS = sorted(path for path in STATIC.rglob("*") if path.is_file() and VENDOR not in path.parents)
 SENT = [*OURS, *sorted(VENDOR.glob("*.js")), *sorted(VENDOR.glob("*.css"))]
 LICENCES = {"MIT": "without restriction, including without limitation", "Apache-2.0": "Apache License"}

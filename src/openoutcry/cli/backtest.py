@@ -39,7 +39,9 @@ def _pairs(_context: click.Context, parameter: click.Parameter, value: tuple[str
 _FILE: Final = click.Path(path_type=Path, dir_okay=False)
 _OPTIONS: Final = (
     click.option("--broker", metavar="MODULE:APP", help="The venue of a backtest: it fills orders."),
-    click.option("--into", type=_FILE, metavar="FILE", help="Write the backtest into this journal."),
+    click.option(
+        "--into", type=_FILE, metavar="FILE", help="Write the replay or backtest into this journal."
+    ),
     click.option(
         "--like", type=_FILE, metavar="JOURNAL", help="Take settings, seed and origin from this journal."
     ),
@@ -73,7 +75,6 @@ _OPTIONS: Final = (
 )
 NAMES: Final = {
     "broker": "--broker",
-    "into": "--into",
     "like": "--like",
     "config": "--config",
     "columns": "--map",

@@ -67,6 +67,13 @@ _HOST: Final = "127.0.0.1"
     metavar="FILE",
     help="Tell the metrics, at /metrics, only to who shows what this file holds, as a bearer token.",
 )
+@click.option(
+    "--compare",
+    multiple=True,
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE",
+    help="Another journal, such as `replay --into` makes it, to be compared with this one. Repeat it.",
+)
 @options.key_file
 @logged
 def page(
@@ -78,6 +85,7 @@ def page(
     act: bool,
     opens: bool | None,
     metrics_file: Path | None,
+    compare: tuple[Path, ...],
     key_file: Path | None,
     log_level: str,
     log_json: bool,
@@ -111,7 +119,9 @@ def page(
     if metrics_file is not None:
         metrics_token = read_token(metrics_file, "--metrics-token")
     with logging_to_stderr(log_level, as_json=log_json), server.bound(host, port) as listener:
-        shown = server.Page(path, listener, people, names=names, key=key, metrics_token=metrics_token)
+        shown = server.Page(
+            path, listener, people, names=names, key=key, metrics_token=metrics_token, compare=compare
+        )
         lines = [f"{role}: {shown.url}/login?token={token}" for role, token in made]
         with opening(lines[0].partition(" ")[2] if lines else shown.url) as open_it:
 

@@ -120,6 +120,7 @@ def replay(
                 delay=dict(_delay(one) for one in delay),
                 replace=dict(_pair("--replace", one) for one in replace),
                 joins=joins,
+                into=given["into"],
             )
     except RecordTooThin as error:
         say(f"Error: {error}", err=True)
@@ -171,6 +172,9 @@ def _tell(found: "Replayed", took_s: float) -> None:
         _tell_effects(found.effects)
     for limit in found.limits:
         say(f"  Not known: {limit}.")
+    if found.into is not None:
+        say(f"  Written into {found.into}")
+        say(f"  Side by side: openoutcry page {found.journal} --compare {found.into}")
 
 
 def _tell_effects(effects: "Effects") -> None:

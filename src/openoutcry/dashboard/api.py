@@ -13,6 +13,7 @@ from starlette.types import ASGIApp
 
 from openoutcry.dashboard.access import SESSION_S, Access, Session
 from openoutcry.dashboard.acts import Acts
+from openoutcry.dashboard.comparing import Comparer
 from openoutcry.dashboard.events import Wanted, event_at, search, tail
 from openoutcry.dashboard.explaining import Explainer
 from openoutcry.dashboard.gate import body_of, must_be_in, set_cookie
@@ -38,6 +39,7 @@ SCREENS: Final = (
     "/why/{ref:path}",
     "/dead",
     "/journal",
+    "/compare",
     "/desks",
 )
 """The addresses of the screens: each is answered with the one HTML file, which looks at the address."""
@@ -95,6 +97,7 @@ class Api:
         path: Path,
         file: JournalFile | None,
         explainer: Explainer | None,
+        comparer: Comparer,
         metrics_token: bytes | None,
         metrics_are_open: bool,
     ) -> None:
@@ -108,6 +111,7 @@ class Api:
         self._path = path
         self._file = file
         self._explainer = explainer
+        self._comparer = comparer
         self._verification = None if file is None else Verification(file)
         self._exposition = Exposition(hub.watcher)
         self._metrics_token = metrics_token
@@ -130,6 +134,7 @@ class Api:
             "/api/rounds": self._rounds,
             "/api/round": self._round,
             "/api/why": self._why,
+            "/api/compare": self._compare,
             "/api/dead": self._dead,
             "/api/journal": self._journal,
             "/metrics": self._metrics,
@@ -187,6 +192,7 @@ class Api:
                 "operator": session.name,
                 "firm": self._path.stem if shape is None else shape.firm,
                 "journal": None if self._file is None else str(self._file.path),
+                "compares": len(self._comparer.names) > 1,
                 "version": __version__,
             }
         )
@@ -273,6 +279,9 @@ class Api:
         assert self._explainer is not None, "what has a journal has an explainer"
         answer = came_of if asked.text("forward") == "1" else why
         return json_response(await answer(self._explainer, ref))
+
+    async def _compare(self, request: Request) -> Response:
+        return json_response(await self._comparer.compare(Parameters(request.query_params)))
 
     async def _dead(self, request: Request) -> Response:
         subscription = Parameters(request.query_params).text("subscription")

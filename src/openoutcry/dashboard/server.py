@@ -4,7 +4,7 @@ import asyncio
 import errno
 import re
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -13,6 +13,7 @@ from openoutcry.clocks import SystemClock
 from openoutcry.dashboard.access import Access, Person
 from openoutcry.dashboard.acts import Acts
 from openoutcry.dashboard.api import Api, Tail
+from openoutcry.dashboard.comparing import Comparer, named_files
 from openoutcry.dashboard.connections import PageServer
 from openoutcry.dashboard.explaining import Explainer
 from openoutcry.dashboard.gate import Gate
@@ -47,8 +48,9 @@ class Page:
         names: By which names it is reached, beside its address.
         key: The key of a sealed journal.
         metrics_token: What a collector of metrics has to show; None: nothing, but only on this machine.
+        compare: Other journals, which may be compared with this one and with each other.
 
-    Raises `JournalError` where the path is neither.
+    Raises `JournalError` where the path is neither, or one to compare is no journal.
 
     """
 
@@ -61,6 +63,7 @@ class Page:
         names: tuple[str, ...] = (),
         key: bytes | None = None,
         metrics_token: bytes | None = None,
+        compare: Iterable[Path] = (),
         static: Path = STATIC,
         clock: Clock | None = None,
     ) -> None:
@@ -69,6 +72,7 @@ class Page:
         host, port = listener.getsockname()[:2]
         self.url = f"http://{_in_address(host)}:{port}"
         self._file = None if path.is_socket() else JournalFile(path, key, clock)
+        self._compared = named_files(self._file, compare, key, clock)
         if self._file is not None:
             self._file.check()
         self._explainer = None if self._file is None else Explainer(path, key)
@@ -87,6 +91,7 @@ class Page:
             path=path,
             file=self._file,
             explainer=self._explainer,
+            comparer=Comparer(self._compared, self._file),
             metrics_token=metrics_token,
             metrics_are_open=host in LOOPBACK,
         )
@@ -97,8 +102,8 @@ class Page:
     async def serve(self, ready: Callable[[], None] = lambda: None) -> None:
         """Serve until SIGINT, SIGTERM, or `stop`; `ready` is called when it answers."""
         async with AsyncExitStack() as living:
-            if self._file is not None:
-                living.callback(self._file.close)
+            for file in self._compared.values():
+                living.callback(file.close)
             if self._explainer is not None:
                 living.callback(self._explainer.close)
             await living.enter_async_context(self._watcher)

@@ -33,6 +33,7 @@ from openoutcry.replay.comparing import Hashes, hashes_of
 from openoutcry.replay.day import made_in, manifest_of
 from openoutcry.replay.engine import SEED, Switch, switched_on
 from openoutcry.replay.feed import Contents, Feed
+from openoutcry.replay.keeping import delete, must_be_new
 from openoutcry.replay.tables import Rules
 from openoutcry.replay.venue import VenueBus, set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
@@ -43,7 +44,6 @@ AFTERWARDS_S: Final = 86_400.0
 """So long in virtual time agents may go on when the data are over."""
 NEVER_S: Final = 1e9
 """Nobody goes on where a backtest was killed, so how far agents have come is saved at its end."""
-_ASIDE: Final = ("-wal", "-shm", "-marks")
 
 
 class Buried(msgspec.Struct, frozen=True, kw_only=True):
@@ -235,13 +235,12 @@ def backtest_here(
     Where it fails, the journal is deleted.
     """
     data = feed.look()
-    if path.exists():
-        raise ConfigError(f"--into {path}: there is such a file; name a new one")
+    must_be_new(path)
     try:
         ended = _run_into(path, feed, data, cast, denial, own_time)
         published, counts = _published(path)
     except BaseException:
-        _delete(path)
+        delete(path)
         raise
     return Backtested(
         tables=tuple(tables),
@@ -273,11 +272,6 @@ def _run_into(
         with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
             with own_time(clock), switched_on(denial):
                 return runner.run(_Backtest(feed, data, cast, file, loop).run())
-
-
-def _delete(path: Path) -> None:
-    for one in (path, *(Path(f"{path}{end}") for end in _ASIDE)):
-        one.unlink(missing_ok=True)
 
 
 class PlainJournal:

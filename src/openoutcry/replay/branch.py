@@ -79,8 +79,12 @@ class Branch(Script):
 
     """
 
-    def __init__(self, day: Day, known: Knowledge, change: Change, *, joins: bool = False) -> None:
-        super().__init__(day)
+    admits_what_is_new = True
+
+    def __init__(
+        self, day: Day, known: Knowledge, change: Change, *, joins: bool = False, is_kept: bool = False
+    ) -> None:
+        super().__init__(day, is_kept=is_kept)
         self.behind: dict[str, int] = {}
         self._quiet = day.quiet_ids() if joins else frozenset[str]()
         self.change = change

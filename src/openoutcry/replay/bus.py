@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from functools import partial
+from pathlib import Path
 from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
@@ -14,8 +15,9 @@ from openoutcry.ports import Changes, CursorState
 from openoutcry.ports import Entry as WrittenEntry
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
-from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.day import Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
+from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script
 from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.replay.venue import VenueBus
@@ -57,7 +59,7 @@ class ReplayedBus(VenueBus):
             mailboxes=self._new_mailbox if script.day.is_taped else None,
         )
         self._journal = MemoryJournal(script.day.origin)
-        super().__init__(**_arguments(script.day), journal=self._journal)
+        super().__init__(**_arguments(script), journal=self._journal)
         self._outside = Outside(self._bus, PlayedAnswers(script.day))
 
     def _new_round(
@@ -146,6 +148,10 @@ class ReplayedBus(VenueBus):
         ]
         journal.write([], Changes(cursors=cursors))
 
+    def keep(self, path: Path) -> None:
+        """Write what has happened into a new journal."""
+        keep(self._script, self._journal, path)
+
     # -- what the script asks -----------------------------------------------------------------------
 
     async def let_in(self, entry: Entry) -> bool:
@@ -215,8 +221,9 @@ def kept_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
     return {name: settings[name] for name in _KEPT if name in settings}
 
 
-def _arguments(day: Day) -> dict[str, Any]:
+def _arguments(script: Script) -> dict[str, Any]:
     """Return the settings of the day's bus, as far as they matter now."""
+    day = script.day
     persistence = day.settings.get("persistence") or {}
     levels = {name: persistence[name] for name in ("level", "high_priority_level") if name in persistence}
     return {
@@ -225,6 +232,9 @@ def _arguments(day: Day) -> dict[str, Any]:
         "seed": day.manifest.seed,
         "backpressure_config": BackpressureConfig(),
         "persistence_config": PersistenceConfig(
-            **levels, levels=dict(persistence.get("levels", {})), record="off", socket=False
+            **levels,
+            levels=dict(persistence.get("levels", {})),
+            record="replay" if script.is_kept else "off",
+            socket=False,
         ),
     }

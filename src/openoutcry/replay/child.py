@@ -19,6 +19,7 @@ from openoutcry.replay.branch import Knowledge
 from openoutcry.replay.day import read_day, recorded_app, recorded_broker
 from openoutcry.replay.effects import Denial, virtual_time
 from openoutcry.replay.engine import Replayed, control_here, replay_here, what_if_here
+from openoutcry.replay.keeping import must_be_new
 from openoutcry.replay.process import Request
 
 T = TypeVar("T")
@@ -40,6 +41,8 @@ def main() -> None:
 
 def _replayed(request: Request) -> Replayed:
     path, key = Path(request.path), request.key
+    if request.into is not None:
+        must_be_new(Path(request.into))  # before the day is run
     target, broker_target = request.app or recorded_app(path, key), recorded_broker(path, key)
     if not target:
         raise ConfigError(f"{path} does not say which app it is of: name it, as module:app")
@@ -47,8 +50,9 @@ def _replayed(request: Request) -> Replayed:
     others = {name: load_app(other, Path.cwd()) for name, other in request.change.replace.items()}
     day = read_day(path, key, from_ns=request.from_ns, to_ns=request.to_ns)
     how: dict[str, Any] = {"broker": broker, "denial": Denial(), "own_time": virtual_time}
+    into = None if request.into is None else Path(request.into)
     if not request.change:
-        return replay_here(day, app, target, strict=request.strict, **how)
+        return replay_here(day, app, target, strict=request.strict, into=into, **how)
     control = _in_a_fork(lambda: _Control(*control_here(day, app, target, **how)))
     if control.replayed is None or control.known is None:
         raise ReplayError(f"the control could not be run: {control.message}")
@@ -63,6 +67,7 @@ def _replayed(request: Request) -> Replayed:
         known=control.known,
         joins=request.joins,
         others=others,
+        into=into,
         **how,
     )
 

@@ -4,6 +4,7 @@ import asyncio
 import random
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, AsyncExitStack, contextmanager, nullcontext, suppress
+from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
 
 import msgspec
@@ -21,6 +22,7 @@ from openoutcry.replay.day import Day
 from openoutcry.replay.outcome import Effects, effects_of
 from openoutcry.replay.script import Script
 from openoutcry.replay.venue import set_up_both
+from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.version import __version__
 from openoutcry.virtual import VirtualLoop
 
@@ -57,6 +59,8 @@ class Replayed(msgspec.Struct, frozen=True, kw_only=True):
     """Whether the record says in which order agents took their events."""
     limits: tuple[str, ...] = ()
     """What this replay cannot know, in sentences."""
+    into: str | None = None
+    """The journal that the replay was written into, if one was asked for."""
     effects: Effects | None = None
     """What a change has led to; None for a replay without one, and where the control was not identical."""
 
@@ -84,12 +88,24 @@ class Switch(Protocol):
     is_on: bool
 
 
-def replay_here(day: Day, app: Any, target: str, *, strict: bool = False, **how: Any) -> Replayed:
-    """Replay a day in this process, and hold its agents against the record. `how` is as for `run_here`."""
-    script = Script(day, strict=strict)
+def replay_here(
+    day: Day, app: Any, target: str, *, strict: bool = False, into: Path | None = None, **how: Any
+) -> Replayed:
+    """Replay a day in this process, and hold its agents against the record. `how` is as for `run_here`.
+
+    With `into` what they published is written into a new journal there.
+    """
+    script = Script(day, strict=strict, is_kept=into is not None)
     bus = run_here(script, ReplayedBus, app, target, **how)
     bus.judge_rounds()
-    return _result(script, target)
+    return _kept(_result(script, target), bus, into)
+
+
+def _kept(found: Replayed, bus: ReplayedBus, into: Path | None) -> Replayed:
+    if into is None:
+        return found
+    bus.keep(into)
+    return msgspec.structs.replace(found, into=str(into))
 
 
 def what_if_here(
@@ -102,10 +118,11 @@ def what_if_here(
     known: Knowledge,
     joins: bool = False,
     others: Mapping[str, Any] | None = None,
+    into: Path | None = None,
     **how: Any,
 ) -> Replayed:
     """Replay a day with a change in this process; the control came first, and was identical."""
-    branch = Branch(day, known, change, joins=joins)
+    branch = Branch(day, known, change, joins=joins, is_kept=into is not None)
     bus = run_here(branch, ChangedBus, app, target, others=others, **how)
     effects = effects_of(branch, bus.rounds_played)
     limits = list(control.limits)
@@ -126,9 +143,10 @@ def what_if_here(
             f"{', '.join(strange)} did otherwise though nothing that it was handed had changed: it shares "
             "something with others behind the bus's back, or reads what they have left there"
         )
-    return msgspec.structs.replace(
+    found = msgspec.structs.replace(
         control, replayed=_result(branch, target).replayed, effects=effects, limits=tuple(limits)
     )
+    return _kept(found, bus, into)
 
 
 def control_here(day: Day, app: Any, target: str, **how: Any) -> tuple[Replayed, Knowledge]:
@@ -181,7 +199,10 @@ def switched_on(denial: Switch | None) -> Iterator[None]:
 async def _run(
     script: S, new_bus: Callable[[S], B], both: tuple[Any, Any], target: str, others: Mapping[str, Any]
 ) -> B:
-    bus, (app, broker), broker_target = new_bus(script), both, script.day.manifest.broker
+    (app, broker), broker_target = both, script.day.manifest.broker
+    running_app.set(target)
+    running_broker.set(broker_target)
+    bus = new_bus(script)
     bus.watch_errors()
     async with AsyncExitStack() as apps:
         await apps.enter_async_context(set_up_both(bus, app, target, broker, broker_target))

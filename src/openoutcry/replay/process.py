@@ -27,6 +27,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     to_ns: int | None
     change: Change
     joins: bool
+    into: str | None
 
 
 def replay(
@@ -42,6 +43,7 @@ def replay(
     delay: Mapping[str, float] | None = None,
     replace: Mapping[str, Any] | None = None,
     joins: bool = False,
+    into: str | Path | None = None,
 ) -> Replayed:
     """Run a recorded day again, and hold its agents against the record.
 
@@ -69,9 +71,11 @@ def replay(
         replace: Agents in whose place an app subscribes, under the same name.
         joins: With a change, what comes from outside waits for those who are late where everybody had settled
             everything on the day. So does a main program that calls `join`.
+        into: A journal to write, which must not exist: what came from outside, and what agents published
+            now. By default none is kept, and none where the control of a change is not identical.
 
     Raises:
-        ConfigError: The app is none, or makes its own bus; an agent is changed in two ways.
+        ConfigError: The app is none, or makes its own bus; an agent is changed in two ways; `into` is there.
         RecordTooThin: The journal does not say enough of the day.
         ReplayError: The app raised, or the process died.
         JournalError: The journal cannot be read.
@@ -88,5 +92,6 @@ def replay(
             without, silence, delay, {name: app_name(other) for name, other in (replace or {}).items()}
         ),
         joins=joins,
+        into=None if into is None else str(Path(into).resolve()),
     )
     return run_apart("openoutcry.replay.child", request, Replayed)

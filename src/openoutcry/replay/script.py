@@ -59,12 +59,18 @@ class Script:
         astray_count: How many events were taken in another order than on the day.
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
+        is_kept: Whether the bus journals everything, to be kept as a file.
+        admits_what_is_new: Whether others are handed what was published now, where the record has something
+            else.
 
     """
 
-    def __init__(self, day: Day, *, strict: bool = False) -> None:
+    admits_what_is_new = False
+
+    def __init__(self, day: Day, *, strict: bool = False, is_kept: bool = False) -> None:
         self.day = day
         self.strict = strict
+        self.is_kept = is_kept
         self.published: dict[str, Any] = {}
         self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []

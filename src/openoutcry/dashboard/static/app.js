@@ -11,6 +11,7 @@ const SCREENS = [
   { name: "Why", at: "/why", match: /^\/why/, file: "why" },
   { name: "Dead letters", at: "/dead", match: /^\/dead/, file: "dead" },
   { name: "Journal", at: "/journal", match: /^\/journal/, file: "journal" },
+  { name: "Compare", at: "/compare", match: /^\/compare/, file: "compare", when: () => store.me?.compares },
   { name: "Desks", at: "/desks", match: /^\/desks/, file: "desks", when: () => store.pulse?.link },
 ];
 const loaded = {};

@@ -46,7 +46,8 @@ class Exporter:
         self._eras: tuple[Era, ...] = ()
         self.has_copies: bool = False
         self.logs: dict[LogName, LogExport] = {
-            log_name: LogExport(joined, log_name, claim_again, self._begin_run) for log_name in LOGS
+            log_name: LogExport(joined, log_name, claim_again, self._begin_run, self._said_of)
+            for log_name in LOGS
         }
         others.on_beat(self._heard)
         joined.bus.on_released.append(self._released)
@@ -121,6 +122,19 @@ class Exporter:
                 reached = mine.goes_on_at(run, said.safe)
                 self.logs[said.log].note_reached(mine.goes_on_at(run, said.position))
                 self._theirs[desk, said.log] = max(reached, self._theirs.get((desk, said.log), 0))
+
+    def _said_of(self, log_name: LogName, mine: Run) -> int:
+        """Return the last position of this desk's journal, in a run, that another desk says it has."""
+        beats = (other.beat for other in self._others.desks.values() if other.beat is not None)
+        said = (one for beat in beats for one in beat.imported if one.desk == self._joined.desk)
+        positions = [
+            one.position
+            for one in said
+            if one.log == log_name
+            and (run := Run.read(one.journal)) is not None
+            and (run.origin, run.epoch) == (mine.origin, mine.epoch)
+        ]
+        return max(positions, default=0)
 
     async def _look(self) -> None:
         """Keep no more than others need: in the journal, and in the logs."""

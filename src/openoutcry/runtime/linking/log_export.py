@@ -80,13 +80,19 @@ class LogExport:
     """
 
     def __init__(
-        self, joined: Joined, log_name: LogName, claim_again: ClaimAgain, on_run: Callable[[], None]
+        self,
+        joined: Joined,
+        log_name: LogName,
+        claim_again: ClaimAgain,
+        on_run: Callable[[], None],
+        said_of: Callable[[LogName, Run], int],
     ) -> None:
         self._joined = joined
         self._log: LogName = log_name
         self._name = f"export {log_name}"
         self._claim_again = claim_again
         self._on_run = on_run
+        self._said_of = said_of
         self._exports, self._keep = joined.link.exports, joined.link.keep
         self._takes_all = "*" in self._exports and not self._keep
         self._passes_plain = log_name == "high" or not self._exports
@@ -278,7 +284,8 @@ class LogExport:
 
     async def _doubt_end(self, upto: int, store: Store) -> None:
         """Begin a run if the log has lost what was exported before this start: the journal may have, too."""
-        if upto < self._known_end and self._settled is not store:
+        known = max(self._known_end, self._said_of(self._log, self.run))
+        if upto < known and self._settled is not store:
             log.warning(
                 "the log %r lacks what desk %s has exported: its exports are numbered anew from %d on, "
                 "where its journal ended at the start",
@@ -295,9 +302,8 @@ class LogExport:
         await self._joined.store.commits.ask(sync=True)
 
     def note_more(self, position: int) -> None:
-        """Another desk has more of this run than the journal, which has lost its end."""
-        store = self._joined.store
-        if self.is_found and position > store.journal.head:
+        """Another desk has more of this run than was exported: log and journal have lost their ends."""
+        if self.is_found and position > max(self._reached, *(group.upto for group in self._groups), 0):
             self._known_end = ALL
             self._store = self._settled = None
             self.wake()
