@@ -642,7 +642,7 @@ def test_entries_that_are_alike_are_entries_like_others(tmp_path: Any):
     assert [payload[:1] for payload in payloads] == [b"{"] * 5
 
 
-@pytest.mark.parametrize("levels", [[Level.PROCESS] * 5, [Level.MEMORY, Level.DISK, *[Level.PROCESS] * 3]])
+@pytest.mark.parametrize("levels", [[Level.PROCESS] * 5, [Level.PROCESS, Level.DISK, *[Level.PROCESS] * 3]])
 @pytest.mark.parametrize("walls_ns", [[7] * 5, [9, 9, 3, 9, 12]])
 def test_entries_of_another_desk_are_written_as_entries_like_others(
     tmp_path: Any, levels: Any, walls_ns: Any
