@@ -6,7 +6,6 @@ log. In the end nothing goes wrong any more, and then everything must be everywh
 """
 
 import asyncio
-import random
 from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
@@ -269,6 +268,7 @@ class Desk:
             link=Link(firm="model", desk=self.name, imports=("*",), lease_s=world.lease_s),
             transport=transport,
             max_queue_size=world.queue,
+            seed=world.number,
         )
 
         async def handle(event: Event) -> None:
@@ -486,8 +486,6 @@ class World:
 
     def run(self) -> Found:
         """Run the seed, and return what was found."""
-        jitter = random.getstate()
-        random.seed(self.number)
         asyncio.set_event_loop(self.loop)
         with stamps("e", self.loop.clock.wall_ns), _quiet(), patch.object(log_export, "PAGE", self.page):
             try:
@@ -498,7 +496,6 @@ class World:
                         desk._sever(desk.process)  # noqa: SLF001
                 self.loop.drop()
                 asyncio.set_event_loop(None)
-                random.setstate(jitter)
 
     async def _main(self) -> Found:
         chance = self.chance.stream("happenings")

@@ -12,7 +12,7 @@ from openoutcry.errors import OpenOutcryError
 from openoutcry.journals import MemoryJournal
 from openoutcry.runtime.api.admin import Admin
 
-PUBLIC_NAMES_MAX = 58
+PUBLIC_NAMES_MAX = 60
 MOVED = {
     "redrive": (),
     "drop_dead_letters": (),

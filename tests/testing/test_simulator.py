@@ -25,7 +25,7 @@ from openoutcry.testing.simulator.strangers import CALLS, on_another_loop
 
 ROOT = Path(__file__).resolve().parents[2]
 SEEDS = int(os.environ.get("OPENOUTCRY_SIMULATED_SEEDS", "150"))
-SEEDS_TO_FIND = 300
+SEEDS_TO_FIND = 600
 
 
 def an_order(name: str) -> OrderEvent:

@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import random
 from collections.abc import Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
@@ -97,9 +96,10 @@ class Seed:
     def _drawn_options(self) -> dict[str, Any]:
         if self._setting.options is not None:
             self.truth.window = self._setting.options.get("dedup_window", 8_192)
-            return dict(self._setting.options)
+            return {"seed": self.number, **self._setting.options}
         chance = self._chance.stream("options")
         options: dict[str, Any] = {"max_queue_size": chance.one_of((4, 16, 64, 10_000)), "history_size": 100}
+        options["seed"] = self.number
         if chance.happens(0.85):
             options["persistence_config"] = PersistenceConfig(
                 socket=False,
@@ -118,18 +118,13 @@ class Seed:
         """Run the lives. Raises what was found."""
         chance = self._chance.stream("lives")
         lives = self._faults.crashes + 1
-        jitter = random.getstate()
-        random.seed(self.number)
-        try:
-            with stamps("e", self._read_wall), _quiet():
-                power = False
-                for number in range(lives):
-                    self.truth.life = number
-                    power = self._live(chance.stream(str(number)), power=power, last=number == lives - 1)
-                    if self.truth.violation is not None:
-                        raise self.truth.violation
-        finally:
-            random.setstate(jitter)
+        with stamps("e", self._read_wall), _quiet():
+            power = False
+            for number in range(lives):
+                self.truth.life = number
+                power = self._live(chance.stream(str(number)), power=power, last=number == lives - 1)
+                if self.truth.violation is not None:
+                    raise self.truth.violation
 
     def _read_wall(self) -> int:
         return self._wall_ns if self._life is None else self._life.loop.clock.wall_ns()
