@@ -189,7 +189,7 @@ class Truth:
             for one in its:
                 place = (one.made, one.run)
                 repeats += one.after < upto.get(place, 0)
-                upto[place] = max(upto[place], one.upto)
+                upto[place] = max(upto.get(place, 0), one.upto)
             unanswered = len(its) - desk.answers
             if repeats > unanswered:
                 found.append(

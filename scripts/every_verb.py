@@ -57,7 +57,7 @@ async def waiting(bus):
 SETTINGS = '[bus]\ncontrol_releaser = "operator"\n\n[persistence]\npath = "firm.db"\n'
 FIRM = f'firm = "alpha"\n[desks.floor]\nkey = "U{"A" * 55}"\n'
 BARS = "time,symbol,open,high,low,close,volume\n2026-01-02T21:00:00Z,AAPL,1,3,1,2,10\n"
-HAS_OTEL = importlib.util.find_spec("opentelemetry") is not None
+HAS_OTEL = all(importlib.util.find_spec(name) for name in ("opentelemetry", "opentelemetry.sdk"))
 HAS_MCP = importlib.util.find_spec("mcp") is not None
 HAS_PAGE = importlib.util.find_spec("starlette") is not None
 HAS_NATS = all(importlib.util.find_spec(name) for name in ("nats", "nkeys"))

@@ -102,10 +102,11 @@ def replay(
         _refuse_for_tables({**journal_alone, **what_if})
         run_backtest(paths, app, as_json, given)
         return
-    if len(paths) > 1:
-        raise Mistake(f"{paths[1]}: one journal is replayed at a time")
+    path, *more = paths
+    if more:
+        raise Mistake(f"{more[0]}: one journal is replayed at a time")
     refuse_options(given)
-    path, began_s = paths[0], time.monotonic()
+    began_s = time.monotonic()
     try:
         with plainly(path):
             found = run_again(

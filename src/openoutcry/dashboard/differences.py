@@ -133,7 +133,7 @@ def _pair(first: Said, second: Said | None) -> Pair:
 
 def counted_kinds(pairs: Iterable[Pair]) -> dict[str, int]:
     """Return how many pairs there are of each kind, `same` first."""
-    counts = dict.fromkeys(("same", *KINDS), 0)
+    counts: dict[str, int] = dict.fromkeys(("same", *KINDS), 0)
     for pair in pairs:
         counts[pair.kind] += 1
     return counts

@@ -9,7 +9,7 @@ import hashlib
 import struct
 import zlib
 from collections.abc import Sequence
-from typing import Final, NamedTuple, cast
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -158,9 +158,9 @@ def is_beside(row: Row) -> bool:
 
 def pack_in_parts(parts: Alike | Carried, first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:
     """Return what `pack` does for entries, at least one, that are there in parts."""
-    if parts.__class__ is Carried:
+    if isinstance(parts, Carried):
         return _pack_carried(parts, first, before, chain)
-    alike = cast("Alike", parts)
+    alike = parts
     size, level, first_ns = len(alike.ids), alike.level, alike.wall_ns
     head = _HEADS[NORMAL, level]
     data = b"[%b%b]]" % (head, alike.payloads[0]) if size == 1 else _join_alike(head, alike.payloads.copy())

@@ -39,10 +39,10 @@ async def set_up(app: Any, bus: EventBus, target: str) -> AsyncIterator[None]:
 
     Raises `ConfigError` for an app that makes its own bus.
     """
-    if inspect.isclass(app) and hasattr(app, "setup"):
-        app = app()
-    if hasattr(app, "setup") and not inspect.isfunction(app):
-        made = app.setup(bus)
+    make: Any = app
+    agents: Any = make() if inspect.isclass(app) and hasattr(app, "setup") else app
+    if hasattr(agents, "setup") and not inspect.isfunction(agents):
+        made = agents.setup(bus)
         if inspect.isawaitable(made):
             await made
         yield
@@ -52,7 +52,7 @@ async def set_up(app: Any, bus: EventBus, target: str) -> AsyncIterator[None]:
             f"app is {target!r}, which makes its own bus: to be replayed it must be given one, as in "
             "`async def app(bus):` with a bare yield, or a class with setup(bus)"
         )
-    stages = app(bus)
+    stages = make(bus)
     if inspect.isasyncgen(stages):
         try:
             await anext(stages)

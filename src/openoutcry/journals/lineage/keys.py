@@ -121,7 +121,7 @@ class Hashing:
 
         Raises `JournalCorrupt` where its data is not what was written.
         """
-        whole: list[Any] | None = None
+        whole: list[Any] = []
         ids, causes, rounds = into[ID], into[CAUSE], into[ROUND]
         modulus = self.modulus
         before = row.first - first
@@ -142,7 +142,7 @@ class Hashing:
                 rounds.append(named % modulus << OFFSET_BITS | offset)
             name = said.event_class
             if type(name) is not str or name not in OWN_CLASSES:
-                whole = _read_any(row.data) if whole is None else whole
+                whole = whole or _read_any(row.data)
                 self._add_fields(whole[number][3], said, offset, into)
             elif name not in _BARE:
                 given = [getattr(said, field) for field in REFERENCES]

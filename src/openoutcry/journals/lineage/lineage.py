@@ -101,6 +101,7 @@ class Lineage:
 
         Raises `JournalCorrupt` at the first batch that is not what was written.
         """
+        added = 0
         for source in self._finder.sources[::-1]:
             added = source.index.catch_up(tell)
             source.index.tidy()

@@ -150,6 +150,7 @@ def written(name: str, answer: object, *, exactly: bool) -> bytes:
 
     `exactly`: or that would not come back equal, so that a replay would get another one.
     """
+    data = b""
     try:
         data = msgspec.json.encode(answer)
         found = first_difference(answer, msgspec.json.decode(data)) if exactly else None

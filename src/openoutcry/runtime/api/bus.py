@@ -36,6 +36,7 @@ from openoutcry.runtime.api.signals import Signals
 from openoutcry.runtime.api.subscribing import Subscribing, decorator
 from openoutcry.runtime.api.typed import A, AnyTypes, B, C, Classes, H, One, Subscribes, Three, To, Two, Types
 from openoutcry.runtime.api.until_signal import StopSignal, run_until_signal
+from openoutcry.runtime.delivery.chance import Chance
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.options import SubscribeOptions, spells_out_options
@@ -90,8 +91,7 @@ class EventBus:
         link: How this process is one desk of a firm that runs in several. It takes a journal.
         transport: What joins the desks instead of the servers that `link` names. The bus opens and closes it.
 
-    The journal is opened when it is first needed, by a publish, `recover_persisted_events` or `start` at the
-    latest; they raise what opening it raises (`JournalLocked`, `JournalCorrupt`, ...). `stop` closes it.
+    The journal is opened when it is first needed, at the latest by `start`, which raises what that raises.
 
     Attributes:
         chance: A `random.Random`, which draws the same numbers for an event when a day is replayed.
@@ -128,7 +128,7 @@ class EventBus:
         link: Link | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self.config = config = BusConfig(
+        self.config: BusConfig = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -147,8 +147,10 @@ class EventBus:
             health=health_check_config,
             link=link,
         )
+        config = self.config
         bus, rounds, admission = foundation_of(config, clock, journal, self._parts)
-        self._bus, self._rounds, self._admission, self.chance = bus, rounds, admission, bus.chance
+        self._bus, self._rounds, self._admission = bus, rounds, admission
+        self.chance: Chance = bus.chance
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock, transport)
@@ -432,12 +434,10 @@ class EventBus:
         """Publish a signal and count it in its round, both or neither.
 
         The round is the one that the signal names, or that of the event being handled, or the open round that
-        expects the agent. A late signal is recorded as late in its own round and has no vote in another. A
-        signal that comes before any round joins the next one, if that opens within `signal_timeout`. A
-        duplicate has no second vote.
+        expects the agent. A late signal is recorded as late in its own round, without a vote in another. One
+        before any round joins the next, if that opens within `signal_timeout`. A duplicate has no second one.
 
-        Cancelled: either the signal was not published and has no vote, or both happened; publishing it again
-        is safe.
+        Cancelled: either it was not published and has no vote, or both happened. Publishing again is safe.
 
         Raises:
             SignalRefused: There was no room; it was not delivered and has no vote.
