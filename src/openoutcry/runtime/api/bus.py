@@ -101,6 +101,8 @@ class EventBus:
 
     """
 
+    config: BusConfig
+    chance: Chance
     _parts: Parts = USUAL
 
     def __init__(
@@ -128,7 +130,7 @@ class EventBus:
         link: Link | None = None,
         transport: Transport | None = None,
     ) -> None:
-        self.config: BusConfig = BusConfig(
+        self.config = config = BusConfig(
             max_queue_size=max_queue_size,
             signal_timeout=signal_timeout,
             barrier_timeout=barrier_timeout,
@@ -147,10 +149,8 @@ class EventBus:
             health=health_check_config,
             link=link,
         )
-        config = self.config
         bus, rounds, admission = foundation_of(config, clock, journal, self._parts)
-        self._bus, self._rounds, self._admission = bus, rounds, admission
-        self.chance: Chance = bus.chance
+        self._bus, self._rounds, self._admission, self.chance = bus, rounds, admission, bus.chance
         self._consumers = consumers = Consumers(bus, admission.dispatcher)
         self._intake = intake = ThreadIntake(bus, admission, max_queue_size)
         self._lifecycle = Lifecycle(self, bus, consumers, admission, intake, rounds, config, clock, transport)
