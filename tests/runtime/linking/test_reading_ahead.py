@@ -1,9 +1,9 @@
 """Exports read the next group while one is under way: one at a time is appended, and none before its turn."""
 
 import pytest
-from bus_helpers import an_order, virtual
+from bus_helpers import an_order, ticks, virtual
 from desk_kit import Desk, passes, running
-from listening import Listener, crash
+from listening import Listener, crash, log_of
 
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import Fault, MemoryHub
@@ -176,3 +176,16 @@ async def test_what_was_deleted_meanwhile_is_not_read_ahead(tmp_path, monkeypatc
         assert there.ids == IDS[:had] + IDS[had - len(there.ids) :]
         assert len(there.ids) < COUNT
         assert street.linking.standing().word == "lost"
+
+
+@virtual
+async def test_market_data_that_is_only_recorded_is_not_exported(tmp_path):
+    hub = MemoryHub()
+    floor = Desk(hub, "floor", tmp_path / "floor", record="replay")
+    street = Desk(hub, "street", tmp_path / "street")
+    async with running(floor, street):
+        for tick in ticks(5):
+            await floor.bus.publish(tick)
+        await floor.bus.publish(an_order(event_id="o-0"))
+        await passes()
+        assert log_of(hub, "normal", "floor") == ["o-0"]

@@ -550,7 +550,7 @@ class LogExport:
         return [
             entry
             for entry in page
-            if (entry.header is None and entry.lane == "normal" and not is_record(entry.payload))
+            if (entry.header is None and entry.lane == "normal" and _is_plain(entry))
             or self._is_exported(entry)
         ]
 
@@ -561,7 +561,7 @@ class LogExport:
             return False
         if header is not None and (header.desk is not None or header.votes):
             return header.desk is None
-        if entry.is_beside or is_record(entry.payload):
+        if not _is_plain(entry):
             return False
         if self._takes_all and entry.lane == "normal":
             return True
@@ -569,6 +569,11 @@ class LogExport:
         event_type = head.event_type or ""
         is_given = entry.lane == "control" or event_type in self._exports or "*" in self._exports
         return is_given and event_type not in self._keep and head.source_agent != OWN_AGENT
+
+
+def _is_plain(entry: Stored) -> bool:
+    """Return True if an entry is an event that was published, and neither a record nor only recorded."""
+    return not (entry.is_beside or is_record(entry.payload))
 
 
 def log_of(entry: Entry) -> LogName:
