@@ -11,7 +11,7 @@ from openoutcry.errors import ConfigError
 from openoutcry.journals import JournalReader, SqliteJournal, audit
 from openoutcry.journals.audit import Audit, Pair
 from openoutcry.journals.desks import Desk, desk_in, journals_in, named
-from openoutcry.ports import BuriedEvent, Changes, Header
+from openoutcry.ports import BuriedEvent, Changes, Header, Level
 
 
 def audited(maker: DeskJournal, taker: DeskJournal) -> Pair:
@@ -64,6 +64,14 @@ def test_a_lost_event_is_missing(floor, street):
     assert kinds(pair) == [("missing", "e-7")]
     assert (pair.problems[0].made_at, pair.problems[0].found_at) == (8, 0)
     assert pair.same == 19
+
+
+def test_market_data_that_is_only_recorded_is_not_missed_elsewhere(floor, street):
+    order = event("e-0")
+    floor.make(replace(event("t-0", "market_data"), level=Level.MEMORY)).make(order)
+    street.take(floor, order)
+    pair = audited(floor, street)
+    assert (kinds(pair), pair.same) == ([], 1)
 
 
 def test_a_changed_byte_is_different(floor, street):

@@ -128,7 +128,7 @@ class Desk(msgspec.Struct, frozen=True, kw_only=True):
 def _gives(settings: Own | Era, entry: Stored, head: Header) -> bool:
     if _votes(entry):
         return True
-    if head.event_type in RECORDS or head.source_agent == LINK:
+    if entry.is_beside or head.event_type in RECORDS or head.source_agent == LINK:
         return False
     is_exported = entry.lane == _CONTROL or takes(settings.exports, head.event_type)
     return is_exported and head.event_type not in settings.keep
