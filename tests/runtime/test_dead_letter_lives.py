@@ -55,13 +55,17 @@ class Life:
         self.bus.subscribe("*", handle, name=name, retry=False, breaker=False, concurrency=concurrency)
         self.handlers[name] = handle
 
+    def its_scope(self, kind: Any) -> dict[str, str]:
+        """Kill switches of scopes enough that none is folded, whichever of them wait at once."""
+        return {"scope": f"desk {self.number % 8}"} if kind is a_kill else {}
+
     # -- steps --------------------------------------------------------------------------------------
 
     async def publish(self) -> None:
         for _ in range(self.chance.choice((1, 3, 40))):
             self.number += 1
             kind = self.chance.choice((an_order, a_fill, a_tick, a_kill))
-            event = kind(event_id=f"e-{self.number}")
+            event = kind(event_id=f"e-{self.number}", **self.its_scope(kind))
             assert await self.bus.publish(event)
             for name in self.handlers:
                 self.owed.add((name, event.event_id))
