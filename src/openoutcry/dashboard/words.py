@@ -128,6 +128,12 @@ def _answered(fields: _Fields) -> str:
     return f"{who} asked {fields['name']}: {said.get(fields['ended'], fields['ended'])} {after}"
 
 
+def _restored(fields: _Fields) -> str:
+    size, form = fields.get("state_size_bytes") or 0, fields.get("form")
+    state = "what it had handled" if form == "none" else f"a saved state of {size:,} bytes"
+    return f"{fields['subscription']} was given its memory back from {state}"
+
+
 def _acted(fields: _Fields) -> str:
     verb, target, reason = fields["verb"], target_in_words(fields.get("target") or ""), fields.get("reason")
     what = " ".join([verb.replace("_", " "), *filter(None, [target, reason and f"({reason})"])])
@@ -140,5 +146,6 @@ _SAID: Final[Mapping[str, Callable[[_Fields], str]]] = {
     "round_late": _late,
     "run_started": _started,
     "answer_recorded": _answered,
+    "memory_restored": _restored,
     "operator_action": _acted,
 }

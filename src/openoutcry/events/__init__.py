@@ -16,6 +16,7 @@ from openoutcry.events.readback import first_difference
 from openoutcry.events.records import (
     RECORDS,
     AnswerRecorded,
+    MemoryRestored,
     OperatorAction,
     RoundAbstained,
     RoundLate,
@@ -45,6 +46,7 @@ __all__ = [
     "EventType",
     "FirstVersion",
     "FrozenDict",
+    "MemoryRestored",
     "OperatorAction",
     "RoundAbstained",
     "RoundLate",

@@ -236,11 +236,35 @@ class RunStarted(Event, kw_only=True):
     """The name of the machine."""
     seed: int | None = None
     """What the random numbers of the bus are seeded by; None in what an older version wrote."""
+    halts: Mapping[str, Any] = _NOTHING
+    """The kill switches that were active at the start, by event id, as `Halt.to_dict` has them: the first
+    thousand."""
 
     def __post_init__(self) -> None:
         Event.__post_init__(self)
-        if type(self.settings) is not FrozenDict:
-            settle_json(self, "settings")
+        for name in ("settings", "halts"):
+            if type(getattr(self, name)) is not FrozenDict:
+                settle_json(self, name)
+
+
+class MemoryRestored(Event, kw_only=True):
+    """A subscription was given its memory back at a start: from which state, and from which entries.
+
+    There is one with `record="replay"`, so that a replay can begin where this run began.
+    `openoutcry.journals.Recording` reads it.
+    """
+
+    event_type: str = "memory_restored"
+    subscription: str
+    """The subscription."""
+    form: str
+    """How its state was saved: `bytes` or `json`; `none`: it had none, and is folded from the start."""
+    state_size_bytes: int = 0
+    """How large that state is."""
+    is_whole: bool = True
+    """Whether the state is in this record: one of more than 4 MiB is left out."""
+    begins: str
+    """The state, and which entries are folded on top of it, packed."""
 
 
 class AnswerRecorded(Event, kw_only=True):
@@ -318,6 +342,7 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
     "round_abstained": RoundAbstained,
     "run_started": RunStarted,
     "answer_recorded": AnswerRecorded,
+    "memory_restored": MemoryRestored,
     "tape_recorded": TapeRecorded,
     "operator_action": OperatorAction,
 }

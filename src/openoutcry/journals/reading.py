@@ -10,11 +10,14 @@ from openoutcry.errors import JournalCorrupt, JournalError, JournalFull, NotAJou
 from openoutcry.journals import retention, saved, schema, snapshots
 from openoutcry.journals.anchors import Anchor, Held, hold, take_anchor
 from openoutcry.journals.engines import Connection, EngineName, connect_to_read, is_full
+from openoutcry.journals.id_blocks import IdBlocks
 from openoutcry.journals.log import LAST_POSITION, Log
 from openoutcry.journals.opening import chain_of
 from openoutcry.journals.refusals import must_exist, real_path, refusals_of
+from openoutcry.journals.register import Register
 from openoutcry.journals.rows import KEYED, Chain, Row
 from openoutcry.journals.snapshots import Head
+from openoutcry.journals.stems import Stems
 from openoutcry.journals.verifying import Problem, Progress, Verified, judged_seals, one_view, verify
 from openoutcry.ports import BuriedEvent, CursorState, Filter, Holder, Snapshot, Stored, Suspect
 
@@ -50,6 +53,7 @@ class JournalReader:
         try:
             self._chain = self._recognise(key)
             self._log = Log(self._db, self.path, self._chain if held else None)
+            self._register: Register | None = None
         except BaseException:
             self._db.close()
             raise
@@ -117,6 +121,17 @@ class JournalReader:
     def tail(self, limit: int, where: Filter | None = None) -> list[Stored]:
         """Return the newest `limit` entries, oldest first."""
         return self._log.tail(limit, where)
+
+    def find(self, event_id: str) -> int | None:
+        """Return the position of the entry with this id, or None if it is not kept.
+
+        The first question reads the ids of the whole journal, one to five microseconds each.
+        """
+        if self._register is None:
+            blocks = IdBlocks(self._db, self._chain or chain_of(None))
+            self._register = Register(self._log, self.first - 1, self.head, Stems(None), blocks)
+        found = self._register.find(event_id)
+        return None if found is None else found[0]
 
     def back(
         self,

@@ -12,7 +12,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, NamedTuple, Protocol, Self
 
-from openoutcry.events import AnswerRecorded, RunStarted, TapeRecorded, decode
+from openoutcry.events import AnswerRecorded, MemoryRestored, RunStarted, TapeRecorded, decode
 from openoutcry.events.records import is_record
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.tape import RecordedCall, RecordedPublication, Steps, read_steps
@@ -94,6 +94,7 @@ class RecordedRun:
         last: That of its last entry.
         started_at: The position of the manifest.
         answers: What was asked by `EventBus.recorded`, in order.
+        memories: From what the memories of subscriptions were rebuilt.
 
     """
 
@@ -104,7 +105,15 @@ class RecordedRun:
         self.first: int = first
         self.last: int = started_at
         self.answers: list[AnswerRecorded] = []
+        self.memories: list[MemoryRestored] = []
         self._parts: list[_Part] = []
+
+    def read_by(self, entries: Entries, *, first: int | None = None) -> "RecordedRun":
+        """Return this run, to be read from another reader of its journal; it begins at `first`, if given."""
+        again = RecordedRun(entries, self.manifest, self.started_at, self.first if first is None else first)
+        again.last, again.answers, again.memories = self.last, self.answers, self.memories
+        again._parts = self._parts
+        return again
 
     @property
     def is_taped(self) -> bool:
@@ -201,6 +210,8 @@ class RecordedRun:
             self._parts.append(_Part(position, record))
         elif isinstance(record, AnswerRecorded):
             self.answers.append(record)
+        elif isinstance(record, MemoryRestored):
+            self.memories.append(record)
 
 
 class Recording:

@@ -2,10 +2,10 @@
 
 from openoutcry.replay.backtest import Backtested, Buried, backtest
 from openoutcry.replay.comparing import Difference, FieldDifference, Hashes
-from openoutcry.replay.engine import Replayed
 from openoutcry.replay.feed import Contents
 from openoutcry.replay.outcome import DecisionChange, Effects
 from openoutcry.replay.process import replay
+from openoutcry.replay.replayed import Replayed, ReplayedLife
 
 __all__ = [
     "Backtested",
@@ -17,6 +17,7 @@ __all__ = [
     "FieldDifference",
     "Hashes",
     "Replayed",
+    "ReplayedLife",
     "backtest",
     "replay",
 ]

@@ -10,9 +10,6 @@ from openoutcry.core.barrier import Recall, Round
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.terms import Terms
-from openoutcry.journals import MemoryJournal
-from openoutcry.ports import Changes, CursorState
-from openoutcry.ports import Entry as WrittenEntry
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Entry, PastRound
@@ -58,7 +55,7 @@ class ReplayedBus(VenueBus):
             new_round=self._new_round,
             mailboxes=self._new_mailbox if script.day.is_taped else None,
         )
-        self._journal = MemoryJournal(script.day.origin)
+        self._journal = script.journal
         super().__init__(**_arguments(script), journal=self._journal)
         self._outside = Outside(self._bus, PlayedAnswers(script.day))
 
@@ -131,26 +128,9 @@ class ReplayedBus(VenueBus):
         """How many events were taken in another order than on the day."""
         return sum(box.astray_count for box in self._boxes.values())
 
-    def remember(self) -> None:
-        """Before the start: put what came before the replayed stretch into the journal, as settled."""
-        journal, before = self._journal, self._script.day.before
-        if not before:
-            return
-        entries = [
-            WrittenEntry(one.head().event_id or "", one.payload, one.lane, one.level, one.wall_ns, one.header)
-            for one in before
-        ]
-        journal.write(entries)
-        cursors = [
-            CursorState(subscription=name, lane=lane, floor=journal.head, takes=("*",))
-            for name in (subscription.name for subscription in self._bus.router)
-            for lane in ("control", "high", "normal")
-        ]
-        journal.write([], Changes(cursors=cursors))
-
-    def keep(self, path: Path) -> None:
-        """Write what has happened into a new journal."""
-        keep(self._script, self._journal, path)
+    def keep(self, path: Path, *, goes_on: bool) -> None:
+        """Write what has happened into a new journal; `goes_on`: into that of the lives before."""
+        keep(self._script, self._journal, path, goes_on=goes_on)
 
     # -- what the script asks -----------------------------------------------------------------------
 
@@ -192,6 +172,8 @@ class ReplayedBus(VenueBus):
         """Note who has abstained, or opened a round, otherwise than on the day."""
         for played in self._played:
             past, found = played.past, self._script.differences
+            if not self._script.is_compared(past.at_ns):
+                continue
             for agent, what in _otherwise(played, has_gap=bool(self._script.day.gap)):
                 if (agent, past.round_id) in self._script.day.cut_rounds:
                     continue  # whether it had come so far when its time was up is not known

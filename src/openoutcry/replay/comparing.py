@@ -52,6 +52,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """What differs, field by field."""
     said: str = ""
     """What there is to say besides."""
+    life: int = 1
+    """In which life of the journal."""
 
     def text(self) -> str:
         """Return it as one sentence."""

@@ -1,4 +1,7 @@
-"""A recorded day as a replay needs it: what was admitted when, and what is to come of whom."""
+"""A recorded day as a replay needs it: what was admitted when, and what is to come of whom.
+
+A day is one life of a journal, from a start of its bus to the stop or the end of its process.
+"""
 
 import re
 from bisect import bisect_right
@@ -20,16 +23,27 @@ from openoutcry.events import (
     decode_many,
     event_type_of,
 )
-from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording
+from openoutcry.journals import MemoryJournal
+from openoutcry.journals.reading import JournalReader
+from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording, TapeGap
+from openoutcry.journals.showing import time_of
 from openoutcry.journals.tape import RecordedCall
 from openoutcry.ports import Level, Stored
+from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, ids_at, journal_of
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
+from openoutcry.units import NS_PER_S
 
 PAGE: Final = 4_096
 NEVER_NS: Final = 2**63 - 1
+SLACK_S: Final = 1.0
+"""By so much more than `cursor_save_s` the tape may be behind when a process dies."""
 _TIMED_OUT: Final = ("CancelledError", "TimeoutError")
 _DERIVED: Final = re.compile(r"[0-9a-f]{26}-[0-9a-f]+")
+
+
+class NothingThen(RecordTooThin):
+    """A life has no events in the time that was asked for."""
 
 
 @dataclass(slots=True, eq=False)
@@ -93,13 +107,15 @@ class PastRound:
 
 @dataclass(slots=True, eq=False)
 class Day:
-    """One run of a bus, as its journal has recorded it, or a stretch of it.
+    """One life of a journal: a run of a bus, as it was recorded.
 
     Attributes:
         path: The journal.
+        key: Its key.
         manifest: How it was started.
         started_wall_ns: When it was started, in nanoseconds since 1970.
-        runs_count: How many runs the journal has; this is the first.
+        life: What life it is, and what it began with.
+        begins: The same as it is written into the journal of a replay.
         is_taped: Whether everything that was taken, and all that lives in memory alone, was recorded.
         entries: Its events, in the order in which they were handed out.
         by_id: The same by id.
@@ -113,17 +129,21 @@ class Day:
         cut_rounds: The rounds that these were about, as (subscription, round).
         refused: The ids of publications for which there was no room.
         settled_ns: When the last call for each event had ended, by id.
-        beyond: The ids of events that are not replayed: they came before the stretch, or after it.
+        beyond: The ids of events that are not replayed, as they came after what is.
+        owed_ids: The ids of events of earlier lives that were handed out in this one.
         gap: What of the tape is missing, in words: the day is replayed up to there. Empty if nothing is.
-        before: What came before the stretch that is replayed: agents remember it, as at a start.
-        from_ns: Where that stretch begins, from the start of the run.
+        gap_is_end: Whether that is the end alone, and no more than the death of a process costs.
+        skipped_count: How many events are not replayed for that.
+        from_ns: What comes before is replayed, and not compared: an instant from the start of the run.
 
     """
 
     path: Path
+    key: bytes | None
     manifest: RunStarted
     started_wall_ns: int
-    runs_count: int = 1
+    life: Life
+    begins: Beginnings
     is_taped: bool = False
     entries: list[Entry] = field(default_factory=list)
     by_id: dict[str, Entry] = field(default_factory=dict)
@@ -138,8 +158,10 @@ class Day:
     refused: set[str] = field(default_factory=set)
     settled_ns: dict[str, int] = field(default_factory=dict)
     beyond: set[str] = field(default_factory=set)
+    owed_ids: set[str] = field(default_factory=set)
     gap: str = ""
-    before: list[Stored] = field(default_factory=list)
+    gap_is_end: bool = False
+    skipped_count: int = 0
     from_ns: int = 0
 
     def quiet_ids(self) -> frozenset[str]:
@@ -169,6 +191,24 @@ class Day:
         return self.manifest.origin
 
     @property
+    def ended(self) -> str:
+        """How it ended: `stopped`, `died`, or `open`: nothing followed, so it died or goes on."""
+        if self.life.run.has_ended or not self.is_taped:
+            return "stopped"
+        return "died" if self.life.number < self.life.count else "open"
+
+    @property
+    def compared(self) -> list[Entry]:
+        """The events that are compared."""
+        return [entry for entry in self.entries if entry.at_ns >= self.from_ns]
+
+    def journal(self) -> MemoryJournal:
+        """Return a journal in which a bus finds what this life began with."""
+        journal = journal_of(self.path, self.key, self.life.base, self.origin)
+        journal.write([], self.begins.changes())
+        return journal
+
+    @property
     def settings(self) -> Mapping[str, Any]:
         """The settings of its bus."""
         return self.manifest.settings
@@ -178,12 +218,6 @@ def recorded_app(path: Path, key: bytes | None = None) -> str:
     """Return what a journal says its first run was of, as `module:app`; empty if it does not say."""
     found = manifest_of(path, key)
     return "" if found is None else found.app
-
-
-def recorded_broker(path: Path, key: bytes | None = None) -> str:
-    """Return which venue took part in a journal's first run, as `module:app`; empty if none did."""
-    found = manifest_of(path, key)
-    return "" if found is None else found.broker
 
 
 def manifest_of(path: Path, key: bytes | None = None) -> RunStarted | None:
@@ -203,36 +237,51 @@ def made_in(path: Path) -> Iterator[Any]:
 
 
 def read_day(
-    path: Path, key: bytes | None = None, *, from_ns: int | None = None, to_ns: int | None = None
+    path: Path,
+    key: bytes | None = None,
+    *,
+    number: int = 1,
+    from_ns: int | None = None,
+    to_ns: int | None = None,
 ) -> Day:
-    """Read the first run of a journal, or what of it was admitted from `from_ns` to `to_ns`.
+    """Read the first life of a journal, or another one, as `read_life` does."""
+    return read_life(Lives(path, key), number, from_ns=from_ns, to_ns=to_ns)
 
-    The classes of its events must have been imported. Raises `RecordTooThin` for a journal from which nothing
-    can be replayed, and what reading it raises.
+
+def read_life(lives: Lives, number: int, *, from_ns: int | None = None, to_ns: int | None = None) -> Day:
+    """Read a life of a journal, up to `to_ns`; what was admitted before `from_ns` is not compared.
+
+    The classes of its events must have been imported. Raises `RecordTooThin` for one of which nothing can be
+    replayed, and what reading it raises.
     """
-    with Recording(path, key=key) as recording:
-        if not recording.runs:
-            raise RecordTooThin(
-                f"{path} does not say how its bus was started: it was written with record='off', or by a "
-                "version before this one; record the day with record='replay'"
-            )
-        run = recording.runs[0]
-        if run.first > 1:
-            raise RecordTooThin(
-                f"{path} begins at position {run.first}: what came before was retired, and with it how the "
-                "day began; record a day with a journal of its own, or with a longer retain_s"
-            )
-        day = _day_of(path, run, len(recording.runs))
+    with JournalReader(lives.path, key=lives.key) as reader:
+        life = lives.life(number, reader)
+        day = _day_of(lives, life)
+        _check_remembers(day, reader)
         if day.is_taped:
-            _read_tape(day, run)
+            _read_tape(day, reader)
         else:
             _check_causes(day)
     _cut(day, from_ns, to_ns)
     return day
 
 
-def _day_of(path: Path, run: RecordedRun, runs_count: int) -> Day:
-    day = Day(path, run.manifest, run.manifest.timestamp_ns, runs_count, run.is_taped)
+def _check_remembers(day: Day, reader: JournalReader) -> None:
+    """Raise if what a memory is rebuilt from is not in the journal any more."""
+    first = reader.first
+    for name, memory in day.begins.memories.items():
+        floor = min((floor for floor, _ in memory.base.lanes.values()), default=0)
+        if memory.base.is_needed and floor < first - 1:
+            raise RecordTooThin(
+                f"{day.path}: {name} remembered what came from position {floor + 1} on, and the journal "
+                f"begins at {first}: the rest was retired; keep it longer (retain_s)"
+            )
+
+
+def _day_of(lives: Lives, life: Life) -> Day:
+    run, path = life.run, lives.path
+    started_ns = run.manifest.timestamp_ns
+    day = Day(path, lives.key, run.manifest, started_ns, life, beginnings_of(life), run.is_taped)
     made = _made_of(run)
     for one, event in _decoded(run.entries()):
         if isinstance(event, Undecodable):
@@ -305,25 +354,49 @@ def _check_causes(day: Day) -> None:
         )
 
 
-def _read_tape(day: Day, run: RecordedRun) -> None:
+def _end_at_gap(day: Day, gap: TapeGap) -> None:
+    """Leave out what comes after the first gap of the tape, and note what that is."""
+    run = day.life.run
+    places = {entry.position for entry in day.entries}
+    untimed = (one.position for one in run.entries(run.started_at) if one.at_ns is None)
+    first = min(gap.first, next((place for place in untimed if place in places), gap.first))
+    lost = [entry for entry in day.entries if entry.position >= first]
+    day.skipped_count = len(lost)
+    if len(lost) == len(day.entries) and lost:
+        why = "the process died before" if day.ended == "died" else f"{gap.why}: without"
+        raise RecordTooThin(f"{day.path}: {why} anything of the tape was written")
+    day.beyond |= {entry.event.event_id for entry in lost}
+    day.entries = [entry for entry in day.entries if entry.position < first]
+    day.index()
+    last_ns = max((entry.stored.wall_ns for entry in lost), default=0) - day.started_wall_ns
+    save_s = (day.settings.get("persistence") or {}).get("cursor_save_s", 1.0)
+    is_last = len(run.gaps) == 1 and not run.has_ended
+    day.gap_is_end = is_last and last_ns - gap.after_ns <= (save_s + SLACK_S) * NS_PER_S
+    why = "the process died" if is_last and day.ended == "died" else gap.why
+    since = time_of(day.started_wall_ns + gap.after_ns)
+    day.gap = f"{why}: the tape goes up to {since}, and {day.skipped_count:,} events after that are skipped"
+
+
+def _read_tape(day: Day, reader: JournalReader) -> None:
     """Note what was taken, as far as the tape goes without a gap."""
+    run, life = day.life.run, day.life
     if run.gaps:
-        gap = run.gaps[0]
-        day.gap = gap.why
-        places = {entry.position for entry in day.entries}
-        untimed = (one.position for one in run.entries(run.started_at) if one.at_ns is None)
-        first = min(gap.first, next((place for place in untimed if place in places), gap.first))
-        day.beyond |= {entry.event.event_id for entry in day.entries if entry.position >= first}
-        day.entries = [entry for entry in day.entries if entry.position < first]
-        if not day.entries:
-            raise RecordTooThin(
-                f"{day.path}: {gap.why}, from the first event on; nothing of it can be replayed"
-            )
-        day.index()
+        _end_at_gap(day, run.gaps[0])
     ids = {entry.position: entry.event.event_id for entry in day.entries}
+    calls = run.calls()
+    earlier = {
+        place for call in calls for place in call.places if isinstance(place, int) and place <= life.base
+    }
+    before = ids_at(reader, earlier)
+    ids.update(before)
+    day.owed_ids = set(before.values())
+    buried = {(name, before.get(place, "")) for name, place in life.redriven}
     durable = sorted(entry.position for entry in day.entries if entry.level)
-    for call in run.calls():
+    for call in calls:
         taken = [ids.get(place) if isinstance(place, int) else place for place in call.places]
+        is_redriven = call.attempt == 1 and (call.subscription, taken[0] or "") in buried
+        if call.end == "buried":
+            buried.add((call.subscription, taken[-1] or ""))
         if call.end in ("failed", "buried"):
             day.failed.add((call.subscription, taken[-1] or ""))
         elif call.end != "handled":
@@ -339,14 +412,17 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
         head = durable[reached - 1] if reached else 0
         steps = day.steps.setdefault(call.subscription, [])
         for number, event_id in enumerate(taken):
-            if event_id in day.by_id:
+            if event_id in day.by_id or event_id in day.owed_ids:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
                 attempt = 1 if number else call.attempt
                 is_last = number == len(taken) - 1
                 cut_ns = call.ended_ns if is_last and _was_cut(call) else None
                 is_superseded = call.end == "superseded"
-                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded))
+                again = is_redriven and not number
+                steps.append(
+                    Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded, again)
+                )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
 
 
@@ -356,22 +432,16 @@ def _was_cut(call: RecordedCall) -> bool:
 
 
 def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:
-    """Keep of a day what was admitted in a stretch of time, and remember what came before."""
-    first_ns = 0 if from_ns is None else from_ns - day.started_wall_ns
+    """Leave out what was admitted from an instant on, and note from when on the rest is compared."""
+    day.from_ns = 0 if from_ns is None else max(0, from_ns - day.started_wall_ns)
     last_ns = NEVER_NS if to_ns is None else to_ns - day.started_wall_ns
-    earlier = [entry for entry in day.entries if entry.at_ns < first_ns]
-    day.from_ns = max(0, first_ns)
-    day.before = [entry.stored for entry in earlier if entry.level]
     later = [entry for entry in day.entries if entry.at_ns >= last_ns]
-    day.beyond |= {entry.event.event_id for entry in (*earlier, *later)}
-    day.entries = day.entries[len(earlier) : len(day.entries) - len(later)]
-    if not day.entries:
-        raise RecordTooThin(
-            f"{day.path} has no events in that time: leave --from and --to out to see its day"
-        )
+    day.beyond |= {entry.event.event_id for entry in later}
+    day.entries = day.entries[: len(day.entries) - len(later)]
+    if (from_ns is not None or to_ns is not None) and not day.compared:
+        raise NothingThen(f"{day.path} has no events in that time: leave --from and --to out to see its day")
     for round_id, known in list(day.rounds.items()):
-        kept = [one for one in known if one.at_ns < last_ns and one.ends_ns >= first_ns]
-        day.rounds[round_id] = kept
+        day.rounds[round_id] = [one for one in known if one.at_ns < last_ns]
     for name, steps in day.steps.items():
         day.steps[name] = [step for step in steps if step.event_id not in day.beyond]
     day.index()
@@ -380,7 +450,8 @@ def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:
 
 def _note_round(rounds: dict[str, list[PastRound]], event: Any, started_ns: int) -> None:
     if isinstance(event, RoundLate):
-        rounds[event.round_id or ""][-1].late.append(event)
+        if event.round_id in rounds:
+            rounds[event.round_id][-1].late.append(event)
         return
     if not isinstance(event, RoundOpened | RoundReleased):
         return
@@ -389,6 +460,8 @@ def _note_round(rounds: dict[str, list[PastRound]], event: Any, started_ns: int)
     opened = known[-1] if known and known[-1].terms.ordinal == event.ordinal else None
     if opened is None:
         wall_ns = event.opened_wall_ns if isinstance(event, RoundReleased) else event.timestamp_ns
+        if wall_ns < started_ns - NS_PER_S:
+            return  # it is of the life before, and was written only now
         opened = PastRound(round_id, event.opened_by, max(0, wall_ns - started_ns), event)
         known.append(opened)
     if isinstance(event, RoundReleased):

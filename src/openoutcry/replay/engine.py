@@ -17,69 +17,23 @@ from openoutcry.replay.branch import Branch, Knowledge, knowledge_of
 from openoutcry.replay.branch_bus import ChangedBus
 from openoutcry.replay.bus import ReplayedBus
 from openoutcry.replay.change import Change
-from openoutcry.replay.comparing import Difference, Hashes, hashes_of
+from openoutcry.replay.comparing import hashes_of
 from openoutcry.replay.day import Day
-from openoutcry.replay.outcome import Effects, effects_of
+from openoutcry.replay.outcome import effects_of
+from openoutcry.replay.replayed import Replayed, ReplayedLife
 from openoutcry.replay.script import Script
 from openoutcry.replay.venue import set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.version import __version__
 from openoutcry.virtual import VirtualLoop
 
+NEVER_NS: Final = 2**63 - 1
 S = TypeVar("S", bound=Script)
 B = TypeVar("B", bound=ReplayedBus)
 
 SEED: Final = 0
 SETTLING_S: Final = 1.0
 """After so long in virtual time, whoever is not settled is behind."""
-
-
-class Replayed(msgspec.Struct, frozen=True, kw_only=True):
-    """How a replay has ended."""
-
-    journal: str
-    """The journal."""
-    app: str
-    """What was run, as `module:app`."""
-    identical: bool
-    """Whether agents did all that they had done on the day, and nothing else."""
-    recorded: Hashes
-    """The hashes of what they had published."""
-    replayed: Hashes
-    """The hashes of what they have published now."""
-    differences: tuple[Difference, ...]
-    """What they did otherwise, in the order in which it was found."""
-    entries_count: int
-    """How many events of the record were handed out."""
-    from_wall_ns: int
-    """When the day began, in nanoseconds since 1970 UTC."""
-    to_wall_ns: int
-    """When the last of these events was handed out."""
-    is_taped: bool = False
-    """Whether the record says in which order agents took their events."""
-    limits: tuple[str, ...] = ()
-    """What this replay cannot know, in sentences."""
-    into: str | None = None
-    """The journal that the replay was written into, if one was asked for."""
-    effects: Effects | None = None
-    """What a change has led to; None for a replay without one, and where the control was not identical."""
-
-    def first_differences(self) -> tuple[Difference, ...]:
-        """Return the first difference of each agent."""
-        first: dict[str, Difference] = {}
-        for one in self.differences:
-            first.setdefault(one.agent, one)
-        return tuple(first.values())
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as JSON-ready data, each difference in words as well."""
-        plain: dict[str, Any] = msgspec.to_builtins(self, enc_hook=str)
-        for told, one in zip(plain["differences"], self.differences, strict=True):
-            told["text"] = one.text()
-        if self.effects is not None:
-            for told, change in zip(plain["effects"]["changes"], self.effects.changes, strict=True):
-                told["text"] = change.text()
-        return plain
 
 
 class Switch(Protocol):
@@ -89,22 +43,30 @@ class Switch(Protocol):
 
 
 def replay_here(
-    day: Day, app: Any, target: str, *, strict: bool = False, into: Path | None = None, **how: Any
+    day: Day,
+    app: Any,
+    target: str,
+    *,
+    strict: bool = False,
+    into: Path | None = None,
+    goes_on: bool = False,
+    **how: Any,
 ) -> Replayed:
     """Replay a day in this process, and hold its agents against the record. `how` is as for `run_here`.
 
-    With `into` what they published is written into a new journal there.
+    With `into` what they published is written into a new journal there; with `goes_on` as well, behind what
+    that has of the lives before.
     """
     script = Script(day, strict=strict, is_kept=into is not None)
     bus = run_here(script, ReplayedBus, app, target, **how)
     bus.judge_rounds()
-    return _kept(_result(script, target), bus, into)
+    return _kept(_result(script, target), bus, into, goes_on=goes_on)
 
 
-def _kept(found: Replayed, bus: ReplayedBus, into: Path | None) -> Replayed:
+def _kept(found: Replayed, bus: ReplayedBus, into: Path | None, *, goes_on: bool) -> Replayed:
     if into is None:
         return found
-    bus.keep(into)
+    bus.keep(into, goes_on=goes_on)
     return msgspec.structs.replace(found, into=str(into))
 
 
@@ -119,6 +81,7 @@ def what_if_here(
     joins: bool = False,
     others: Mapping[str, Any] | None = None,
     into: Path | None = None,
+    goes_on: bool = False,
     **how: Any,
 ) -> Replayed:
     """Replay a day with a change in this process; the control came first, and was identical."""
@@ -126,6 +89,11 @@ def what_if_here(
     bus = run_here(branch, ChangedBus, app, target, others=others, **how)
     effects = effects_of(branch, bus.rounds_played)
     limits = list(control.limits)
+    if day.life.number > 1:
+        limits.append(
+            "it began with what agents remembered on the day: what the change has led to in the lives before "
+            "does not go on into it"
+        )
     if effects.rounds_unheeded:
         limits.append(
             f"{effects.rounds_unheeded} rounds with another outcome were waited for by a main program, which "
@@ -143,10 +111,12 @@ def what_if_here(
             f"{', '.join(strange)} did otherwise though nothing that it was handed had changed: it shares "
             "something with others behind the bus's back, or reads what they have left there"
         )
+    replayed = _result(branch, target).replayed
+    life = msgspec.structs.replace(control.lives[0], replayed=replayed, effects=effects)
     found = msgspec.structs.replace(
-        control, replayed=_result(branch, target).replayed, effects=effects, limits=tuple(limits)
+        control, replayed=replayed, effects=effects, limits=tuple(limits), lives=(life,)
     )
-    return _kept(found, bus, into)
+    return _kept(found, bus, into, goes_on=goes_on)
 
 
 def control_here(day: Day, app: Any, target: str, **how: Any) -> tuple[Replayed, Knowledge]:
@@ -176,7 +146,6 @@ def run_here(
     random.seed(SEED)
     day = script.day
     loop = VirtualLoop(VirtualClock(day.started_wall_ns), limit_s=None)
-    loop.clock.advance_to(day.from_ns)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
         with own_time(clock), switched_on(denial):
@@ -209,7 +178,6 @@ async def _run(
         bus.dismiss()
         for name, other in others.items():
             await apps.enter_async_context(set_up(other, bus, name))
-        bus.remember()
         bus.link_mailboxes()
         await bus.start()
         try:
@@ -227,20 +195,39 @@ async def _run(
 
 
 def _result(script: Script, target: str) -> Replayed:
-    day, published = script.day, script.published
-    made = [entry.event for entry in day.entries if entry.is_made or entry.event.event_id in published]
-    places = {entry.event.event_id: entry.position for entry in day.entries}
-    again = sorted(published.values(), key=lambda event: places.get(event.event_id, len(places) + 1))
+    day, published, entries = script.day, script.published, script.day.compared
+    made = [entry.event for entry in entries if entry.is_made or entry.event.event_id in published]
+    places = {entry.event.event_id: entry.position for entry in entries}
+    now = (event for i, event in published.items() if i in places or i not in day.by_id)
+    again = sorted(now, key=lambda event: places.get(event.event_id, NEVER_NS))
+    life = ReplayedLife(
+        number=day.life.number,
+        identical=not script.differences,
+        ended=day.ended,
+        entries_count=len(entries),
+        skipped_count=day.skipped_count,
+        skipped=day.gap,
+        is_complete=not day.gap or day.gap_is_end,
+        from_wall_ns=day.started_wall_ns + day.from_ns,
+        to_wall_ns=day.started_wall_ns + (entries[-1].at_ns if entries else day.from_ns),
+        recorded=hashes_of(made, strict=script.strict),
+        replayed=hashes_of(again, strict=script.strict),
+        differences_count=len(script.differences),
+    )
     return Replayed(
         journal=str(day.path),
         app=target,
-        identical=not script.differences,
-        recorded=hashes_of(made, strict=script.strict),
-        replayed=hashes_of(again, strict=script.strict),
-        differences=tuple(script.differences),
-        entries_count=len(day.entries),
-        from_wall_ns=day.started_wall_ns,
-        to_wall_ns=day.started_wall_ns + (day.entries[-1].at_ns if day.entries else 0),
+        identical=life.identical,
+        recorded=life.recorded,
+        replayed=life.replayed,
+        differences=tuple(msgspec.structs.replace(one, life=life.number) for one in script.differences),
+        entries_count=life.entries_count,
+        from_wall_ns=life.from_wall_ns,
+        to_wall_ns=life.to_wall_ns,
+        is_complete=life.is_complete,
+        skipped_count=life.skipped_count,
+        lives_count=day.life.count,
+        lives=(life,),
         is_taped=day.is_taped,
         limits=_limits(script),
     )
@@ -254,14 +241,19 @@ def _limits(script: Script) -> tuple[str, ...]:
             "what differs may come from there"
         )
     if script.day.gap:
-        found.append(f"{script.day.gap}; the day was replayed up to there")
+        found.append(script.day.gap)
+    if script.day.life.stays:
+        found.append(
+            "its bus was started again in the process of the life before: agents that were not made anew "
+            "then may have remembered more than is known"
+        )
+    if script.day.life.base and not script.day.is_taped:
+        found.append(
+            "what was not settled at its start, and what agents remembered, is not in this record "
+            "(record='replay' keeps that)"
+        )
     if script.astray_count:
         found.append(f"{script.astray_count} events were taken in another order than the tape says")
-    if script.day.runs_count > 1:
-        found.append(
-            f"the journal has {script.day.runs_count} runs; what came after the first restart was not "
-            "replayed"
-        )
     version = script.day.manifest.version
     if version != __version__:
         found.append(

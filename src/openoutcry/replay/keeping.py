@@ -30,14 +30,16 @@ def delete(path: Path) -> None:
         one.unlink(missing_ok=True)
 
 
-def keep(script: Script, journal: MemoryJournal, path: Path) -> None:
-    """Write what has happened in a replay into a new journal, which is named as the day's, for its ids.
+def keep(script: Script, journal: MemoryJournal, path: Path, *, goes_on: bool = False) -> None:
+    """Write what has happened in a replay into a journal, which is named as the day's, for its ids.
 
-    Of a check, where agents are handed what was recorded, it has what they published instead. If it cannot
-    be written, there is none. Raises `ConfigError` where there is a file already, and `JournalError`.
+    With `goes_on` it goes behind what is there of the lives before. Of a check, where agents are handed what
+    was recorded, it has what they published instead. If it cannot be written, there is none. Raises
+    `ConfigError` where there is a file already, and `JournalError`.
     """
-    must_be_new(path)
-    entries = journal.read(0, journal.head)
+    if not goes_on:
+        must_be_new(path)
+    entries = journal.read(script.day.life.base, journal.head)
     if not script.admits_what_is_new:
         entries = _as_published(script, entries)
     try:

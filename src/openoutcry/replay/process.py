@@ -13,7 +13,7 @@ import msgspec
 
 from openoutcry.replay.apart import app_name, run_apart
 from openoutcry.replay.change import Change, change_of
-from openoutcry.replay.engine import Replayed
+from openoutcry.replay.replayed import Replayed
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,6 +25,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     strict: bool
     from_ns: int | None
     to_ns: int | None
+    life: int | None
     change: Change
     joins: bool
     into: str | None
@@ -37,6 +38,7 @@ def replay(
     strict: bool = False,
     from_ns: int | None = None,
     to_ns: int | None = None,
+    life: int | None = None,
     key: bytes | None = None,
     without: Iterable[str] = (),
     silence: Iterable[str] = (),
@@ -47,7 +49,12 @@ def replay(
 ) -> Replayed:
     """Run a recorded day again, and hold its agents against the record.
 
-    The agents are made anew by the app, and are handed what was recorded, in the order and at the time at
+    A journal may have several lives: each start of its bus begins one. All of them are replayed, one after
+    the other, each with agents made anew, which begin with what they had in the record: what they had saved
+    or folded, and what was not settled. So each life is judged by itself. What of a life is not on its tape,
+    as its process died, is skipped and named.
+
+    The agents are made by the app, and are handed what was recorded, in the order and at the time at
     which they were on the day; what they publish is compared with what they published. It takes a process of
     its own, in which nothing goes out: no connection, no process, no file written. The main program of the
     app is not run: what it published is in the record.
@@ -62,8 +69,10 @@ def replay(
         app: What `openoutcry run` takes: `module:app`, or a function or class that can be imported under its
             name. By default what the journal says. It must be given its bus.
         strict: Compare timestamps as well.
-        from_ns: Begin here, in nanoseconds since 1970: agents get their memory back, as at a start.
+        from_ns: Compare what was admitted from here on, in nanoseconds since 1970. The life that goes on then
+            is replayed from its start, so that agents know what they knew.
         to_ns: End here.
+        life: Replay only the life of this number, from 1.
         key: The key of a sealed journal.
         without: Agents that were never hired: on no roster, with no subscription.
         silence: Agents that are hired and say nothing.
@@ -88,6 +97,7 @@ def replay(
         strict=strict,
         from_ns=from_ns,
         to_ns=to_ns,
+        life=life,
         change=change_of(
             without, silence, delay, {name: app_name(other) for name, other in (replace or {}).items()}
         ),

@@ -17,8 +17,10 @@ from functools import partial
 from typing import Any, Final, Protocol
 
 from openoutcry.events import event_type_of
+from openoutcry.journals import MemoryJournal
 from openoutcry.replay.comparing import Difference, compared
 from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.past import ContinuedJournal
 from openoutcry.replay.taking import Pace
 from openoutcry.units import NS_PER_S
 
@@ -55,6 +57,7 @@ class Script:
         offered: By whom, and when, what is in the record was published.
         differences: What they did otherwise, in the order in which it was found.
         pace: How far it is, for the mailboxes.
+        journal: What the bus writes into, with what the day began with.
         cut_count: How many events were published that the day had published later, or was about to.
         astray_count: How many events were taken in another order than on the day.
         aside_count: How many events were published outside of handlers, and not compared.
@@ -77,6 +80,7 @@ class Script:
         self.pace = Pace(_now_ns, _call_at)
         self.cut_count = self.aside_count = self.astray_count = 0
         self.is_closed = False
+        self.journal: MemoryJournal = day.journal()
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
         self._missing: dict[str, Difference] = {}
@@ -135,10 +139,16 @@ class Script:
             self.cut_count += 1
         elif agent is None:
             self.aside_count += 1
-        else:
+        elif self.is_compared(None):
             self.published[event_id] = event
             self._note("extra", agent, event, None, cause_id)
         return turn
+
+    def is_compared(self, at_ns: int | None) -> bool:
+        """Whether what was recorded at an instant, or is said now (None), is compared."""
+        if at_ns is None:
+            at_ns = self.pace.now_ns() - self.pace.lost_ns
+        return at_ns >= self.day.from_ns
 
     def is_last_of_a_cut_call(self, agent: str, cause_id: str, event_id: str) -> bool:
         """Whether a call that was ended from outside had not come further than this publication."""
@@ -148,8 +158,17 @@ class Script:
         return f"{stem}-{int(ordinal, 16) + 1:x}" not in self.day.by_id
 
     def is_repeated(self, event_id: str) -> bool:
-        """Whether an event was published, and handed out: who publishes it again is told so by the bus."""
-        return event_id in self.published and event_id in self._handed and not self.is_closed
+        """Whether an event was published, and handed out: who publishes it again is told so by the bus.
+
+        What was published in an earlier life is in the journal.
+        """
+        if self.is_closed:
+            return False
+        if event_id in self.published and event_id in self._handed:
+            return True
+        journal, day = self.journal, self.day
+        is_new = event_id not in day.by_id and event_id not in day.beyond and event_id not in day.refused
+        return is_new and isinstance(journal, ContinuedJournal) and journal.is_of_the_past(event_id)
 
     def withdraw(self, event_id: str) -> None:
         """A publication was cancelled before its turn: if it is not the recorded one, it was not made."""
@@ -164,7 +183,7 @@ class Script:
         """Compare an event with the recorded one; return what counts as published."""
         was_missing = self._missing.pop(event.event_id, None)
         if was_missing is not None:
-            self.differences.remove(was_missing)
+            self.differences = [one for one in self.differences if one is not was_missing]
             self._note("late", agent, event, entry, cause_id)
         elif entry.voted and not votes:
             self._note("vote", agent, event, entry, cause_id, said="published its signal without a vote")
@@ -188,7 +207,8 @@ class Script:
             cause_id=cause_id,
             **more,
         )
-        self.differences.append(found)
+        if self.is_compared(None if entry is None else entry.at_ns):
+            self.differences.append(found)
         return found
 
     def note_raised(self, agent: str, event: Any, error: BaseException) -> None:
@@ -196,6 +216,8 @@ class Script:
         event_id = getattr(event, "event_id", "")
         call = (agent, event_id)
         if self.is_closed or call in self.day.failed or call in self.day.unended:
+            return
+        if not self.is_compared(None):
             return
         self.differences.append(
             Difference(
@@ -260,6 +282,8 @@ class Script:
 
     def note_round(self, one: PastRound, said: str) -> None:
         """An agent has not opened a round as it had."""
+        if not self.is_compared(one.at_ns):
+            return
         self.differences.append(
             Difference(
                 kind="round", agent=one.opened_by, round_id=one.round_id, said=f"{said} {one.round_id}"

@@ -26,6 +26,7 @@ class Step(NamedTuple):
         head: The position up to which everything had been handed out by then.
         cut_ns: When its call was ended from outside; None: it ended by itself.
         is_superseded: Whether that was for a newer event; else its time was up.
+        is_redriven: Whether it was a dead letter by then, and handed out again.
 
     """
 
@@ -36,6 +37,7 @@ class Step(NamedTuple):
     head: int
     cut_ns: int | None = None
     is_superseded: bool = False
+    is_redriven: bool = False
 
 
 class Pace:

@@ -20,12 +20,15 @@ import asyncio
 import logging
 from collections.abc import Callable
 from contextvars import Context
+from functools import partial
 
 import msgspec
 
 from openoutcry.core.holds import Hold
 from openoutcry.core.recall import Recall, both, either, stretches_of
 from openoutcry.errors import BusClosed, JournalCorrupt, JournalError, RestoreFailed
+from openoutcry.events import MemoryRestored
+from openoutcry.journals.beginnings import STATE_BYTES_MOST, Beginning, write_beginning
 from openoutcry.logs import about
 from openoutcry.ports import CursorState, Era, Holder, Journal, Places, Snapshot
 from openoutcry.runtime.delivery.memory import Memory, check_has_run
@@ -35,6 +38,7 @@ from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.catch_up import Pages
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.durability.folding import Folding, Pass, without_effects
+from openoutcry.runtime.durability.recorder import Recorder
 from openoutcry.runtime.durability.saving import Saving
 from openoutcry.runtime.durability.states import read_state, written_state
 from openoutcry.runtime.durability.taken import is_as_before
@@ -164,12 +168,16 @@ class Memories:
         commits: Committer,
         saving: Saving,
         on_restored: Callable[[], None],
+        recorder: Recorder | None = None,
     ) -> None:
+        """Look at what the journal has. `recorder` is told what memories are rebuilt from."""
         self._bus = bus
         self._journal = journal
         self._commits = commits
         self._saving = saving
         self._on_restored = on_restored
+        self._recorder = recorder
+        self._untold: list[tuple[str, Beginning]] = []
         self._pages = Pages(journal, READ_AT_ONCE)
         self._needed = {holder.subscription for holder in journal.held_by() if holder.why == "memory"}
         self._pending: list[SavedMemory] = []
@@ -353,6 +361,9 @@ class Memories:
                 eras=[(era.takes, era.upto) for era in base.eras],
             )
             saved.folding = Folding(subscription, memory, recall)
+            if self._recorder is not None:
+                behind = stretches_of(place for place in left_out if place > recall.after)
+                self._untold.append((subscription.name, Beginning(base, now, offsets.takes, behind)))
             self._wait_for(saved, subscription)
         else:
             subscription.restored()
@@ -430,8 +441,17 @@ class Memories:
             self._saving.save_soon()
         self._begin_pending()
 
+    def _tell(self) -> None:
+        """Have it recorded from what memories are rebuilt: behind the record of the start."""
+        untold, self._untold = self._untold, []
+        recorder, wall_ns = self._recorder, self._bus.clock.wall_ns()
+        if recorder is not None:
+            for name, beginning in untold:
+                recorder.answered(wall_ns, partial(_restored_record, name, beginning))
+
     def _begin_pending(self) -> None:
         """Load the states that wait for it, and fold what came after in one pass."""
+        self._tell()
         pending, self._pending = self._pending, []
         due = []
         for saved in pending:
@@ -577,6 +597,18 @@ class Memories:
                 subscription.readiness.put_off(
                     BusClosed(f"the bus was stopped before {subscription.name} had its memory back")
                 )
+
+
+def _restored_record(name: str, beginning: Beginning, event_id: str) -> MemoryRestored:
+    base = beginning.base
+    return MemoryRestored(
+        event_id=event_id,
+        subscription=name,
+        form=base.form,
+        state_size_bytes=len(base.state),
+        is_whole=len(base.state) <= STATE_BYTES_MOST,
+        begins=write_beginning(beginning),
+    )
 
 
 def _let_go(_state: object) -> None:

@@ -17,7 +17,7 @@ import socket
 import sqlite3
 import sys
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextvars import ContextVar
 from functools import partial
 from hashlib import blake2b
@@ -27,6 +27,7 @@ import msgspec
 
 from openoutcry.config import BusConfig, to_plain
 from openoutcry.core.barrier import Round
+from openoutcry.core.halts import NAMED_MOST, Halt
 from openoutcry.core.outcome import LATE_MAX, RoundOutcome
 from openoutcry.errors import JournalError
 from openoutcry.events import (
@@ -165,10 +166,13 @@ class Recorder:
         if outcome.late_count <= LATE_MAX:
             self._note(partial(self._round_late, outcome, outcome.late_count))
 
-    def started(self, wall_ns: int) -> None:
-        """The bus was started, at this instant in nanoseconds since 1970. It goes with the next commit."""
+    def started(self, wall_ns: int, halts: Iterable[Halt] = ()) -> None:
+        """The bus was started, at this instant in nanoseconds since 1970. It goes with the next commit.
+
+        `halts` are the kill switches that are active.
+        """
         # ahead of the rounds of this run, so that a reader can tell them from those of the run before
-        self._waiting.appendleft(partial(self._run_started, wall_ns))
+        self._waiting.appendleft(partial(self._run_started, wall_ns, tuple(halts)))
         self._is_urgent = True
         self._ring()
 
@@ -178,7 +182,7 @@ class Recorder:
         self._note(lambda taken: taken.add(event))
 
     def answered(self, wall_ns: int, make: Callable[[str], Event]) -> None:
-        """Somebody was answered at this instant: have a record written with the next commit.
+        """Somebody was answered, or given its memory back, at this instant: the next commit has a record.
 
         It is made with the id that it is given then.
         """
@@ -379,9 +383,11 @@ class Recorder:
             )
         )
 
-    def _run_started(self, wall_ns: int, taken: Taken) -> None:
+    def _run_started(self, wall_ns: int, halts: Sequence[Halt], taken: Taken) -> None:
         named = self._app, self._broker
-        taken.add(_run_started(self._config, named, wall_ns, taken.journal, self._seed))
+        started = _run_started(self._config, named, wall_ns, taken.journal, self._seed)
+        by_id = {halt.event_id: halt.to_dict() for halt in halts[:NAMED_MOST]}
+        taken.add(msgspec.structs.replace(started, halts=by_id) if by_id else started)
 
     def _answer(self, wall_ns: int, make: Callable[[str], Event], taken: Taken) -> None:
         self._answers_on = self._answers_on or _stem("answers", taken.journal, wall_ns)

@@ -110,7 +110,14 @@ class Store:
         self.saving: Saving = Saving(bus, self.commits, config.cursor_save_s, saved.begin_at)
         self._suspects = CrashSuspects(bus, journal, config, self.saving)
         self._catch_up = CatchUp(bus, dispatcher, journal, self.commits, unreadable(bus))
-        self.memories: Memories = Memories(bus, journal, self.commits, self.saving, self._suspects.restored)
+        self.memories: Memories = Memories(
+            bus,
+            journal,
+            self.commits,
+            self.saving,
+            self._suspects.restored,
+            recorder if config.record == "replay" else None,
+        )
         self._maintenance = Maintenance(bus, journal, self.commits, self.saving, self.memories, config)
         self._marks_syncing = MarksSyncing(bus, journal, self.commits.note_error)
         self.power_cut: str = _power_cut(journal) if before is None else before.power_cut
@@ -455,7 +462,7 @@ class Store:
         if isinstance(self.journal, FileJournal):
             self.journal.wait_for_locks(0)  # it would hold the loop: commits are put off instead
         if self._is_new and self.config.record != "off":
-            self._recorder.started(self._bus.clock.wall_ns())
+            self._recorder.started(self._bus.clock.wall_ns(), self._bus.halts.all())
             if self._records.tape is not None:
                 self._records.tape.started(self._bus.clock.now_ns())
         self._records.begin(self.commits)
