@@ -5,9 +5,10 @@
 
 A day is traded in a process of its own, in real time: ten strategies, three of which ask a model that is
 never twice alike, time-outs of rounds so short that many go on without somebody, calls that fail and are
-tried again, an outbox, tasks, ids of their own. In every fourth day the process is killed in the middle, and
-the day is replayed up to where the tape ends. Each run is a fresh process with another hash seed around it,
-and all of them must say the same.
+tried again, an outbox, tasks, ids of their own, memories that are folded or saved. A day has up to three
+lives on one journal: after a clean stop, after one with much unsettled, after a kill in the middle, of which
+the replay has what the tape has. Each run is a fresh process with another hash seed around it, and all of them
+must say the same.
 """
 
 import argparse
@@ -20,12 +21,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Final, NamedTuple
 
-from campaigns.replay_firm import APP
+from campaigns.replay_firm import APP, Plan
 from campaigns.replay_plants import PLANTS
 from openoutcry.replay import Replayed, replay
 
 ROUNDS: Final = 40
-KILLED_EVERY: Final = 4
+KINDS: Final = ("killed", "once", "restarted", "killed twice")
+"""What a day is like, by its seed."""
 
 
 class Day(NamedTuple):
@@ -33,22 +35,44 @@ class Day(NamedTuple):
 
     path: Path
     seed: int
-    was_killed: bool
+    plans: tuple[Plan, ...]
+
+    @property
+    def kind(self) -> str:
+        """What the day is like."""
+        return KINDS[self.seed % len(KINDS)]
+
+
+def plans_of(seed: int, rounds: int) -> tuple[Plan, ...]:
+    """Return the lives of a day, which has so many rounds or, with several lives, up to twice as many."""
+    half = max(4, rounds // 2)
+    killed, hasty = Plan(1, rounds, die_at=half), Plan(1, half, stop_s=0.01)
+    match KINDS[seed % len(KINDS)]:
+        case "once":
+            return (Plan(1, rounds),)
+        case "killed":
+            return killed, Plan(2, half)
+        case "restarted":
+            return hasty, Plan(2, half, stop_s=0.0), Plan(3, half)
+        case _:
+            return killed, Plan(2, rounds, die_at=half), Plan(3, half)
 
 
 def record(folder: Path, seed: int, rounds: int = ROUNDS) -> Day:
-    """Trade a day; every so many days the process is killed in the middle of it."""
-    path, is_killed = folder / f"day-{seed}.db", seed % KILLED_EVERY == 0
-    die = ["--die-at", str(rounds // 2)] if is_killed else []
-    done = subprocess.run(  # noqa: S603 - itself
-        [sys.executable, "-m", "campaigns.replay_firm", str(path), str(seed), str(rounds), *die],
-        stderr=subprocess.PIPE,
-        text=True,
-        check=False,
-    )
-    if (done.returncode != 0) != is_killed:
-        raise AssertionError(f"the day of seed {seed} ended with {done.returncode}: {done.stderr[-2_000:]}")
-    return Day(path, seed, is_killed)
+    """Trade a day, each of its lives in a process of its own."""
+    day = Day(folder / f"day-{seed}.db", seed, plans_of(seed, rounds))
+    for plan in day.plans:
+        done = subprocess.run(  # noqa: S603 - itself
+            [sys.executable, "-m", "campaigns.replay_firm", str(day.path), str(seed), *map(str, plan)],
+            stderr=subprocess.PIPE,
+            text=True,
+            check=False,
+        )
+        if (done.returncode != 0) != bool(plan.die_at):
+            raise AssertionError(
+                f"life {plan.life} of seed {seed} ended with {done.returncode}: {done.stderr[-2_000:]}"
+            )
+    return day
 
 
 def judge(day: Day, runs: int) -> Replayed:
@@ -59,12 +83,13 @@ def judge(day: Day, runs: int) -> Replayed:
         found.append(replay(day.path, APP))
     first = found[0]
     if not first.identical:
-        told = "\n".join(one.text() for one in first.differences[:20])
+        told = "\n".join(f"life {one.life}: {one.text()}" for one in first.differences[:20])
         raise AssertionError(f"{day.path}: {len(first.differences)} differences\n{told}")
     if any(other != first for other in found):
         raise AssertionError(f"{day.path}: its runs do not say the same")
-    if day.was_killed != any("the process died" in limit for limit in first.limits):
-        raise AssertionError(f"{day.path}: killed is {day.was_killed}, and it says {first.limits}")
+    ends = [life.ended for life in first.lives]
+    if ends != ["died" if plan.die_at else "stopped" for plan in day.plans] or not first.is_complete:
+        raise AssertionError(f"{day.path} is {day.kind}, and it says {ends}, {first.limits}")
     return first
 
 
@@ -74,10 +99,10 @@ def try_days(folder: Path, seeds: range, runs: int, tell: Callable[[str], None])
         began_s = time.monotonic()
         day = record(folder, seed)
         found = judge(day, runs)
-        killed = ", killed in the middle" if day.was_killed else ""
         tell(
-            f"seed {seed}: {found.entries_count:,} events, {found.replayed.decisions_count:,} decisions"
-            f"{killed}: identical in {runs} runs ({time.monotonic() - began_s:.1f} s)"
+            f"seed {seed}, {day.kind}: {len(found.lives)} lives, {found.entries_count:,} events, "
+            f"{found.replayed.decisions_count:,} decisions, {found.skipped_count:,} skipped: identical in "
+            f"{runs} runs ({time.monotonic() - began_s:.1f} s)"
         )
 
 

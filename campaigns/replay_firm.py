@@ -1,9 +1,10 @@
 """The firm whose chaotic days are replayed: slow, busy, failing and forgetful agents, in real time.
 
-    python -m campaigns.replay_firm JOURNAL SEED ROUNDS [--die-at ROUND]
+    python -m campaigns.replay_firm JOURNAL SEED LIFE ROUNDS DIE_AT STOP_S
 
 What an agent says depends on everything that it was handed before, and in which order. So a replay that hands
-it something else, or in another order, is found out.
+it something else, or in another order, is found out. In a later life some have what they remembered: `books`
+folds, `chief` saves after each event, `broker` after every few; the others begin with nothing.
 """
 
 import asyncio
@@ -14,7 +15,7 @@ import sys
 from collections.abc import AsyncIterator
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from openoutcry import (
     NO_RETRY,
@@ -22,10 +23,13 @@ from openoutcry import (
     Event,
     EventBus,
     FillEvent,
+    KillSwitchEvent,
     MarketDataEvent,
+    Memory,
     OrderEvent,
     OrderSide,
     PersistenceConfig,
+    Releaser,
     RetryPolicy,
     SignalEvent,
 )
@@ -56,12 +60,20 @@ class Remembers:
     """What an agent has been handed so far, in one short text."""
 
     def __init__(self) -> None:
-        self.so_far = blake2b(digest_size=6)
+        self.so_far = ""
 
     def heard(self, event: Any) -> str:
         """Remember an event, and return all that was heard in short."""
-        self.so_far.update(event.event_id.encode())
-        return self.so_far.hexdigest()
+        self.so_far = blake2b(f"{self.so_far} {event.event_id}".encode(), digest_size=6).hexdigest()
+        return self.so_far
+
+    def save(self) -> str:
+        """Return what is remembered."""
+        return self.so_far
+
+    def load(self, so_far: str) -> None:
+        """Remember what was saved."""
+        self.so_far = so_far
 
 
 class Strategy(Remembers):
@@ -121,7 +133,12 @@ class Chief(Remembers):
         super().__init__()
         self.bus = bus
         bus.subscribe(
-            [ReplayBell, MarketDataEvent], self.receive, name="chief", retry=NO_RETRY, breaker=False
+            [ReplayBell, MarketDataEvent],
+            self.receive,
+            name="chief",
+            retry=NO_RETRY,
+            breaker=False,
+            memory=Memory(save=self.save, load=self.load, every=1),
         )
 
     async def receive(self, event: Any) -> None:
@@ -155,7 +172,8 @@ class Desk(Remembers):
         super().__init__()
         self.bus = bus
         bus.subscribe(DecisionEvent, self.on_decision, name="execution", outbox=True)
-        bus.subscribe(OrderEvent, self.on_order, name="broker")
+        memory = Memory(save=self.save, load=self.load, every=5)
+        bus.subscribe(OrderEvent, self.on_order, name="broker", memory=memory)
 
     async def on_decision(self, decision: DecisionEvent) -> None:
         """Send an order."""
@@ -173,9 +191,10 @@ class Desk(Remembers):
 
     async def on_order(self, order: OrderEvent) -> None:
         """Fill an order, in a task, after a moment."""
-        await asyncio.gather(*(self._fill(order, part) for part in (1, 2)))
+        known = self.heard(order)
+        await asyncio.gather(*(self._fill(order, part, known) for part in (1, 2)))
 
-    async def _fill(self, order: OrderEvent, part: int) -> None:
+    async def _fill(self, order: OrderEvent, part: int, known: str) -> None:
         await asyncio.sleep(0.0005 * part)
         await self.bus.publish(
             FillEvent(
@@ -186,6 +205,7 @@ class Desk(Remembers):
                 side=order.side,
                 filled_quantity=order.quantity / 2,
                 fill_price=100.0,
+                exchange=known,
                 source_agent="broker",
             )
         )
@@ -197,14 +217,20 @@ class Books(Remembers):
     def __init__(self, bus: EventBus) -> None:
         super().__init__()
         self.bus = bus
-        bus.subscribe([MarketDataEvent, FillEvent, SignalEvent], self.receive, name="books")
+        takes = [MarketDataEvent, FillEvent, SignalEvent]
+        bus.subscribe(takes, self.receive, name="books", memory=Memory(fold=self.heard_again))
+
+    def heard_again(self, event: Any) -> None:
+        """Remember an event of an earlier life."""
+        self.heard(event)
 
     async def receive(self, event: Any) -> None:
         """Note what it has been handed so far."""
         known = self.heard(event)
         await asyncio.sleep(0.0003)
         if not isinstance(event, SignalEvent):
-            await self.bus.publish(ReplayNote(text=known, source_agent="books"))
+            halted = sorted(halt.scope for halt in self.bus.halted("ES"))
+            await self.bus.publish(ReplayNote(text=f"{known} {halted}", source_agent="books"))
 
 
 class Firm:
@@ -224,9 +250,26 @@ class Firm:
         """Trade: the number of rounds and the seed are the command's."""
 
 
-async def feed(rounds: int, draw: random.Random) -> AsyncIterator[tuple[ReplayBell, list[MarketDataEvent]]]:
-    """Yield the bells and the ticks of a day."""
-    for number in range(rounds):
+class Plan(NamedTuple):
+    """What happens in one life of the firm.
+
+    Attributes:
+        life: The how manieth it is, from 1.
+        rounds: How many rounds of each symbol are asked for.
+        die_at: In which of them the process is killed; 0: in none.
+        stop_s: How long the bus may drain when it stops; below 0: until everything is settled.
+
+    """
+
+    life: int = 1
+    rounds: int = 40
+    die_at: int = 0
+    stop_s: float = -1.0
+
+
+async def feed(plan: Plan, draw: random.Random) -> AsyncIterator[tuple[ReplayBell, list[MarketDataEvent]]]:
+    """Yield the bells and the ticks of a life."""
+    for number in range(1_000 * plan.life, 1_000 * plan.life + plan.rounds):
         names = {symbol: f"{symbol}-{number}" for symbol in SYMBOLS}
         yield (
             ReplayBell(rounds=tuple(names.values())),
@@ -238,28 +281,51 @@ async def feed(rounds: int, draw: random.Random) -> AsyncIterator[tuple[ReplayBe
         await asyncio.sleep(draw.choice((0.0, 0.001, 0.004, 0.008)))
 
 
-async def trade(path: Path, seed: int, rounds: int, die_at: int | None) -> None:
-    """Have the firm trade on a journal; die in the middle, if asked to."""
-    draw = random.Random(seed)  # noqa: S311
+async def take_over(bus: EventBus, releaser: Releaser, life: int) -> None:
+    """Do what an operator does at the beginning of a life."""
+    if life == 1:
+        await bus.publish(KillSwitchEvent(scope="ES", reason="to be seen in the next life"))
+    elif life == 2:
+        bus.redrive()
+    else:
+        await releaser.release(scope="ES", reason="seen")
+    await asyncio.sleep(0.005)
+
+
+async def trade(path: Path, seed: int, plan: Plan) -> None:
+    """Have the firm trade on a journal for one life; die in the middle of it, if that is planned."""
+    draw = random.Random(10 * seed + plan.life)  # noqa: S311
     persistence = PersistenceConfig(path=path, record="replay", cursor_save_s=0.05)
-    async with EventBus(persistence_config=persistence, signal_timeout=0.01, barrier_timeout=0.03) as bus:
-        Firm().setup(bus)
-        number = 0
-        async for bell, ticks in feed(rounds, draw):
-            await bus.publish(bell)
-            await asyncio.sleep(0.0005)
-            await bus.publish_many(ticks)
-            number += 1
-            if number == die_at:
-                os.kill(os.getpid(), signal.SIGKILL)
+    bus = EventBus(
+        persistence_config=persistence,
+        signal_timeout=0.01,
+        barrier_timeout=0.03,
+        kill_switch_releasers={"operator"},
+    )
+    releaser = bus.releaser("operator")
+    Firm().setup(bus)
+    await bus.start()
+    await take_over(bus, releaser, plan.life)
+    number = 0
+    async for bell, ticks in feed(plan, draw):
+        await bus.publish(bell)
+        await asyncio.sleep(0.0005)
+        await bus.publish_many(ticks)
+        number += 1
+        if number == plan.die_at:
+            os.kill(os.getpid(), signal.SIGKILL)
+    if plan.stop_s < 0:
         await bus.join()
+    await bus.stop(max(0.0, plan.stop_s))
 
 
 def main() -> None:
-    """Record a day."""
-    path, seed, rounds = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
+    """Record a life of a day."""
+    path, seed, *given = sys.argv[1:]
+    life, rounds, die_at, stop_s = given
     running_app.set(APP)
-    asyncio.run(trade(path, seed, rounds, int(sys.argv[5]) if len(sys.argv) > 4 else None))
+    plan = Plan(int(life), int(rounds), int(die_at), float(stop_s))
+    asyncio.run(trade(Path(path), int(seed), plan))
 
 
 if __name__ == "__main__":

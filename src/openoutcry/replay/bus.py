@@ -82,7 +82,8 @@ class ReplayedBus(VenueBus):
         if normal.name == "control":
             return Mailbox(normal, **options)
         day = self._script.day
-        box = self._boxes[name] = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), **options)
+        box = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), day.again, **options)
+        self._boxes[name] = box
         return box
 
     def link_mailboxes(self) -> None:

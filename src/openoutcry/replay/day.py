@@ -5,7 +5,7 @@ A day is one life of a journal, from a start of its bus to the stop or the end o
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,7 @@ from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording,
 from openoutcry.journals.showing import time_of
 from openoutcry.journals.tape import RecordedCall
 from openoutcry.ports import Level, Stored
-from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, ids_at, journal_of
+from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, entries_at, journal_of
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
 from openoutcry.units import NS_PER_S
@@ -131,6 +131,7 @@ class Day:
         settled_ns: When the last call for each event had ended, by id.
         beyond: The ids of events that are not replayed, as they came after what is.
         owed_ids: The ids of events of earlier lives that were handed out in this one.
+        again: The events of dead letters that were handed out again, by id.
         gap: What of the tape is missing, in words: the day is replayed up to there. Empty if nothing is.
         gap_is_end: Whether that is the end alone, and no more than the death of a process costs.
         skipped_count: How many events are not replayed for that.
@@ -159,6 +160,7 @@ class Day:
     settled_ns: dict[str, int] = field(default_factory=dict)
     beyond: set[str] = field(default_factory=set)
     owed_ids: set[str] = field(default_factory=set)
+    again: dict[str, Any] = field(default_factory=dict)
     gap: str = ""
     gap_is_end: bool = False
     skipped_count: int = 0
@@ -379,22 +381,21 @@ def _end_at_gap(day: Day, gap: TapeGap) -> None:
 
 def _read_tape(day: Day, reader: JournalReader) -> None:
     """Note what was taken, as far as the tape goes without a gap."""
-    run, life = day.life.run, day.life
+    run = day.life.run
     if run.gaps:
         _end_at_gap(day, run.gaps[0])
     ids = {entry.position: entry.event.event_id for entry in day.entries}
     calls = run.calls()
-    earlier = {
-        place for call in calls for place in call.places if isinstance(place, int) and place <= life.base
-    }
-    before = ids_at(reader, earlier)
-    ids.update(before)
-    day.owed_ids = set(before.values())
-    buried = {(name, before.get(place, "")) for name, place in life.redriven}
+    before, letters = _of_the_past(day, calls, reader)
+    ids.update((place, entry.head().event_id or "") for place, entry in before.items())
+    day.owed_ids = {entry.head().event_id or "" for entry in before.values()}
+    buried = {(name, before[place].head().event_id or "") for name, place in letters if place in before}
     durable = sorted(entry.position for entry in day.entries if entry.level)
     for call in calls:
         taken = [ids.get(place) if isinstance(place, int) else place for place in call.places]
         is_redriven = call.attempt == 1 and (call.subscription, taken[0] or "") in buried
+        if is_redriven and taken[0] in day.by_id:
+            day.again[taken[0]] = day.by_id[taken[0]].event
         if call.end == "buried":
             buried.add((call.subscription, taken[-1] or ""))
         if call.end in ("failed", "buried"):
@@ -424,6 +425,28 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
                     Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded, again)
                 )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
+
+
+def _of_the_past(
+    day: Day, calls: Sequence[RecordedCall], reader: JournalReader
+) -> tuple[dict[int, Stored], Sequence[tuple[str, int]]]:
+    """Return what was taken of earlier lives, and which of that were dead letters; note these.
+
+    What is only beside the log is told by its id: it was a dead letter, or it would not have come again.
+    """
+    life = day.life
+    taken = {place for call in calls for place in call.places if isinstance(place, int)}
+    earlier = {place for place in taken if place <= life.base}
+    named = {(call.subscription, place) for call in calls for place in call.places if isinstance(place, str)}
+    unknown = {name for name, event_id in named if event_id not in day.by_id}
+    if unknown:
+        earlier |= {place for name, place in life.letters if name in unknown}
+    before = entries_at(reader, earlier)
+    letters = [(name, place) for name, place in life.letters if place in before]
+    for _, place in letters:
+        (event,) = decode_many([before[place].payload])
+        day.again[event.event_id] = event
+    return before, letters
 
 
 def _was_cut(call: RecordedCall) -> bool:

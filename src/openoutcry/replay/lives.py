@@ -44,8 +44,8 @@ class Life:
     """The last position of what was there before it."""
     owed: Owed
     """What of that was not settled."""
-    redriven: frozenset[tuple[str, int]]
-    """Its dead letters of earlier lives that it was handed again, as (subscription, position)."""
+    letters: frozenset[tuple[str, int]]
+    """What earlier lives had made dead letters, as (subscription, position)."""
     stays: bool
     """Whether the process is the one of the life before, so that its agents may have stayed as they were."""
 
@@ -96,11 +96,7 @@ class Lives:
             run.read_by(reader, first=first),
             first - 1,
             self._owed(number, first),
-            frozenset(
-                (one.subscription, one.position)
-                for one in self._crossings
-                if one.life == number and self._was_buried(one, number)
-            ),
+            frozenset(place for place, lives in self._buried.items() if min(lives) < number),
             before is not None and (before.process_id, before.host) == here,
         )
 
@@ -132,16 +128,16 @@ def _crossings_of(
     return crossings, buried
 
 
-def ids_at(reader: JournalReader, positions: Iterable[int]) -> dict[int, str]:
-    """Return the ids of the entries at some positions, where they are still there."""
-    found: dict[int, str] = {}
+def entries_at(reader: JournalReader, positions: Iterable[int]) -> dict[int, Stored]:
+    """Return the entries at some positions, where they are still there."""
+    found: dict[int, Stored] = {}
     page: list[Stored] = []
     for position in sorted(positions):
         if not page or position > page[-1].position:
             page = reader.read(position - 1, _PAGE)
         for entry in page:
             if entry.position == position:
-                found[position] = entry.head().event_id or ""
+                found[position] = entry
     return found
 
 

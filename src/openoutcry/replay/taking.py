@@ -4,10 +4,10 @@ Without a tape a mailbox is like any other.
 """
 
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
-from openoutcry.core.lanes import Batch, Lane, LaneName
+from openoutcry.core.lanes import NOWHERE, Batch, Lane, LaneName, Stretch
 from openoutcry.core.mailbox import Mailbox
 
 NEVER_NS: Final = 2**63 - 1
@@ -97,6 +97,12 @@ class PlayedLane(Lane):
             positions = [positions[index] for index in kept] if positions else positions
         super().push(events, at_ns, positions)
 
+    def put_first(self, event: Any, at_ns: int) -> None:
+        """Accept an event that is to be taken before all that wait."""
+        self.accepted += 1
+        self.waiting += 1
+        self._stretches.appendleft(Stretch([event], self.accepted, at_ns, NOWHERE))
+
 
 class PlayedMailbox(Mailbox):
     """A mailbox from which is taken what was taken on the day, in that order and at that time.
@@ -110,6 +116,7 @@ class PlayedMailbox(Mailbox):
     """
 
     __slots__ = (
+        "_again",
         "_awaits_retry",
         "_name",
         "_pace",
@@ -121,7 +128,11 @@ class PlayedMailbox(Mailbox):
         "wake",
     )
 
-    def __init__(self, name: str, pace: Pace, steps: Iterable[Step], **options: Any) -> None:
+    def __init__(
+        self, name: str, pace: Pace, steps: Iterable[Step], again: Mapping[str, Any], **options: Any
+    ) -> None:
+        """Make it. `again` are the events of dead letters that were handed out again, by id."""
+        self._again = again
         self._name = name
         self._pace = pace
         self._steps = deque(steps)
@@ -142,6 +153,7 @@ class PlayedMailbox(Mailbox):
     ) -> None:
         """Before the start: say who takes from it, and for how long its calls may go on."""
         self.wake, self.end_call, self.timeout_ns = wake, end_call, timeout_ns
+        self._look_ahead()
 
     def go_freely(self) -> None:
         """Take what comes, from now on: nothing is as on the day any more."""
@@ -172,6 +184,7 @@ class PlayedMailbox(Mailbox):
             if batch is None:
                 if step.attempt > 1 and not _waits(lane, step.event_id):
                     self._steps.popleft()  # it failed on the day, and has not now
+                    self._look_ahead()
                     continue
                 self._awaits_retry = step.attempt > 1
                 return None
@@ -186,6 +199,15 @@ class PlayedMailbox(Mailbox):
                 self._cut_at(step.cut_ns + self._pace.lost_ns, batch, is_superseded=step.is_superseded)
             return batch
         return None
+
+    def _look_ahead(self) -> None:
+        """If a dead letter was handed out again next, put it before what waits."""
+        step = self._steps[0] if self._steps else None
+        event = self._again.get(step.event_id) if step is not None and step.is_redriven else None
+        if step is not None and event is not None:
+            lane = self.high if step.lane == "high" else self.normal
+            assert isinstance(lane, PlayedLane), "they were made here"
+            lane.put_first(event, step.begun_ns + self._pace.lost_ns)
 
     def _cut_at(self, at_ns: int, batch: Batch, *, is_superseded: bool) -> None:
         """Have a call ended at this time, if it goes on."""
@@ -204,6 +226,7 @@ class PlayedMailbox(Mailbox):
         """Go on behind the step of an event, which is the next one, or else was taken astray."""
         if self._steps[0].event_id == event_id:
             self._steps.popleft()
+            self._look_ahead()
             return
         self.astray_count += 1
         for step in self._steps:
