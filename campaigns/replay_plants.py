@@ -10,6 +10,7 @@ import msgspec
 
 from campaigns.replay_firm import Firm, Strategy
 from openoutcry import MarketDataEvent, SignalEvent
+from openoutcry.journals.beginnings import Beginning
 from openoutcry.replay import Difference
 from openoutcry.replay.day import Day, PastRound, read_day
 from openoutcry.replay.engine import replay_here
@@ -23,14 +24,14 @@ class Plant(NamedTuple):
 
     Attributes:
         name: What it is.
-        find: Returns what a replay finds of it in a day.
+        find: Returns what a replay finds of it in a life of a day.
         kinds: The kinds of differences that it must be found as, one of them.
         agent: Who must be named; None: whoever it is.
 
     """
 
     name: str
-    find: Callable[[Path], Sequence[Difference]]
+    find: Callable[[Path, int], Sequence[Difference]]
     kinds: tuple[str, ...]
     agent: str | None = WHO
 
@@ -87,16 +88,19 @@ class _Silent(_Planted):
             await super().on_tick(tick)
 
 
-def _firm(strategy_of: type[Strategy]) -> Callable[[Path], Sequence[Difference]]:
+def _firm(strategy_of: type[Strategy]) -> Callable[[Path, int], Sequence[Difference]]:
     class Planted(Firm):
         strategy = strategy_of
 
-    return lambda path: replay_here(read_day(path), Planted, "planted").differences
+    def find(path: Path, life: int) -> Sequence[Difference]:
+        return replay_here(read_day(path, number=life), Planted, "planted").differences
+
+    return find
 
 
-def _record(change: Callable[[Day], None]) -> Callable[[Path], Sequence[Difference]]:
-    def find(path: Path) -> Sequence[Difference]:
-        day = read_day(path)
+def _record(change: Callable[[Day], None]) -> Callable[[Path, int], Sequence[Difference]]:
+    def find(path: Path, life: int) -> Sequence[Difference]:
+        day = read_day(path, number=life)
         change(day)
         return replay_here(day, Firm, "planted").differences
 
@@ -146,6 +150,31 @@ def _lose_tape_row(day: Day) -> None:
     del steps[len(steps) // 2 : len(steps) // 2 + 5]
 
 
+def _forget(day: Day) -> None:
+    """Have agents begin without what they remembered."""
+    day.begins = day.begins._replace(memories={})
+
+
+def _lose_owed(day: Day) -> None:
+    """Take an event that was not settled for a settled one."""
+    floor = day.begins.memories["books"].now["normal"][0]
+    at = min(place for place in day.life.owed["books", "normal"] if place > floor)
+    memory = day.begins.memories["books"]
+    now = {**memory.now, "normal": (at, memory.now["normal"][1])}
+    changed = Beginning(memory.base, now, memory.takes, memory.left_out)
+    day.begins = day.begins._replace(memories={**day.begins.memories, "books": changed})
+
+
+def _release_all(day: Day) -> None:
+    """Have no kill switch active at the start."""
+    day.begins = day.begins._replace(halts={})
+
+
+def _redrive_none(day: Day) -> None:
+    """Hand out no dead letter again."""
+    day.again.clear()
+
+
 PLANTS = (
     Plant("unrecorded random", _firm(_Random), ("content",)),
     Plant("a wall clock read", _firm(_Clock), ("content",)),
@@ -157,3 +186,10 @@ PLANTS = (
     Plant("a swapped outcome", _record(_swap_outcome), ("content", "missing"), "chief"),
     Plant("a vote moved over its deadline", _record(_move_vote), ("content", "missing"), "chief"),
 )
+LATER_PLANTS = (
+    Plant("a memory that is not given back", _record(_forget), ("content",), "books"),
+    Plant("an unsettled event that is passed over", _record(_lose_owed), ("content", "missing"), "books"),
+    Plant("a kill switch that is forgotten", _record(_release_all), ("content",), "books"),
+    Plant("a dead letter that is not redriven", _record(_redrive_none), ("missing", "round"), None),
+)
+"""Faults in how a life begins that is not the first: a day that was restarted has them in its second."""

@@ -19,11 +19,12 @@ from openoutcry.errors import RecordTooThin
 from openoutcry.journals.showing import json_line, time_of
 
 if TYPE_CHECKING:
-    from openoutcry.replay import Effects, Replayed
+    from openoutcry.replay import Effects, Replayed, ReplayedLife
 
 TOO_THIN: Final = 4
 _UNITS: Final = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3_600.0}
 _CHANGES_MOST: Final = 20
+_ENDS: Final = {"died": "its process died", "open": "not ended on record"}
 
 
 @click.command()
@@ -39,7 +40,8 @@ _CHANGES_MOST: Final = 20
     metavar="MODULE:APP",
     help="The app of that day, which must be given its bus.  [default: what the journal says]",
 )
-@click.option("--from", "from_ns", type=options.INSTANT, metavar="TIME", help="Begin at this time (UTC).")
+@click.option("--life", type=click.IntRange(1), metavar="N", help="Only this life of the journal, from 1.")
+@click.option("--from", "from_ns", type=options.INSTANT, metavar="TIME", help="Compare from here on (UTC).")
 @click.option("--to", "to_ns", type=options.INSTANT, metavar="TIME", help="End before this time.")
 @click.option("--strict", is_flag=True, help="Compare timestamps as well.")
 @click.option("--without", multiple=True, metavar="NAME", help="What if this agent had not been hired?")
@@ -62,6 +64,7 @@ _CHANGES_MOST: Final = 20
 def replay(
     paths: tuple[Path, ...],
     app: str | None,
+    life: int | None,
     from_ns: int | None,
     to_ns: int | None,
     strict: bool,
@@ -81,6 +84,10 @@ def replay(
     the others are handed what was recorded, so that each is judged on its own. The main program is not run,
     and nothing goes out: no connection, no process, no file written.
 
+    Each start of a bus begins another life of its journal. All are replayed, each with agents made anew,
+    which begin with what they had saved, folded and not settled then. What of a life is not on its tape,
+    since its process died, is skipped and named.
+
     With --without, --silence, --delay or --replace: what would have been otherwise. The day is replayed as
     it was first, as a control. Only if that is identical, it is replayed with the change: who is handed
     what it was handed on the day is held to the record, everybody else does what it does. Decisions are
@@ -91,13 +98,14 @@ def replay(
     column is a field by its name: time, symbol, price or open, high, low, close, volume, bid, ask, interval.
 
     Exit codes: 0 identical, or what a change led to was shown, or a backtest in which all was handled. 1 not
-    identical, or not all was handled. 2 a mistake in the command. 4 the record does not say enough; the
-    message says what to record.
+    identical, or not all was handled. 2 a mistake in the command. 4 the record does not say enough: the
+    message says what to record, or what was not compared. (The last moments of a process that died never
+    are.)
     """
     from openoutcry.replay import replay as run_again
 
     if are_tables(paths):
-        journal_alone = {"from": from_ns, "to": to_ns, "strict": strict, "key-file": key_file}
+        journal_alone = {"life": life, "from": from_ns, "to": to_ns, "strict": strict, "key-file": key_file}
         what_if = {"without": without, "silence": silence, "delay": delay, "replace": replace, "join": joins}
         _refuse_for_tables({**journal_alone, **what_if})
         run_backtest(paths, app, as_json, given)
@@ -115,6 +123,7 @@ def replay(
                 strict=strict,
                 from_ns=from_ns,
                 to_ns=to_ns,
+                life=life,
                 key=read_key(key_file),
                 without=without,
                 silence=silence,
@@ -132,6 +141,8 @@ def replay(
         _tell(found, time.monotonic() - began_s)
     if not found.identical:
         sys.exit(FAILED if found.is_taped else TOO_THIN)
+    if not found.is_complete:
+        sys.exit(TOO_THIN)
 
 
 def _refuse_for_tables(given: dict[str, Any]) -> None:
@@ -158,17 +169,22 @@ def _delay(given: str) -> tuple[str, float]:
 
 
 def _tell(found: "Replayed", took_s: float) -> None:
-    day, first = time_of(found.from_wall_ns).split("T")
-    last = time_of(found.to_wall_ns).split("T")[1]
-    verdict = "identical" if found.identical else counted(len(found.differences), "difference")
-    span = f"{day} {first[:8]} to {last[:8]}"
     is_control = "control of " if found.effects is not None else ""
-    say(f"replayed {is_control}{found.entries_count:,} events of {span} in {took_s:,.1f} s: {verdict}")
+    lives = f"{len(found.lives):,} lives, " if len(found.lives) > 1 else ""
+    what = f"{lives}{found.entries_count:,} events of {_span(found)}"
+    say(f"replayed {is_control}{what} in {took_s:,.1f} s: {_verdict(found, len(found.differences))}")
     tell_hashes(found.replayed)
+    for life in found.lives if len(found.lives) > 1 else ():
+        ended = "" if life.ended == "stopped" else f", {_ENDS[life.ended]}"
+        say(
+            f"  life {life.number}, {_span(life)}{ended}: {life.entries_count:,} events, "
+            f"{_verdict(life, life.differences_count)}"
+        )
     counts = Counter(one.agent for one in found.differences)
     for one in found.first_differences():
         more = counts[one.agent] - 1
-        say(f"  {one.text()}" + (f"   and {more:,} more" if more else ""))
+        where = f"life {one.life}: " if len(found.lives) > 1 else ""
+        say(f"  {where}{one.text()}" + (f"   and {more:,} more" if more else ""))
     if found.effects is not None:
         _tell_effects(found.effects)
     for limit in found.limits:
@@ -176,6 +192,23 @@ def _tell(found: "Replayed", took_s: float) -> None:
     if found.into is not None:
         say(f"  Written into {found.into}")
         say(f"  Side by side: openoutcry page {found.journal} --compare {found.into}")
+
+
+def _span(found: "Replayed | ReplayedLife") -> str:
+    day, first = time_of(found.from_wall_ns).split("T")
+    last_day, last = time_of(found.to_wall_ns).split("T")
+    last_day = "" if last_day == day else f"{last_day} "
+    return f"{day} {first[:8]} to {last_day}{last[:8]}"
+
+
+def _verdict(found: "Replayed | ReplayedLife", differences_count: int) -> str:
+    """Return whether it was identical, and how much was not compared."""
+    if not found.entries_count and not found.is_complete:
+        return "not replayed"
+    verdict = "identical" if found.identical else counted(differences_count, "difference")
+    if found.skipped_count:
+        verdict += f", {counted(found.skipped_count, 'event')} not compared"
+    return verdict if found.is_complete else f"{verdict}: not complete"
 
 
 def _tell_effects(effects: "Effects") -> None:

@@ -19,7 +19,6 @@ from openoutcry.replay.gates import HeldAdmission
 from openoutcry.replay.taking import RESOLUTION_NS, PlayedMailbox
 from openoutcry.runtime.api.answers import Outside, Question
 from openoutcry.runtime.delivery.causation import Cause, current
-from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
 
@@ -47,7 +46,6 @@ class ChangedBus(ReplayedBus):
     def __init__(self, branch: Branch) -> None:
         self._branch = branch
         self._rounds_played: list[BranchRound] = []
-        self._opened_for: set[str] = set()
         self._agents: set[str] = set()
         super().__init__(branch)
         self._outside = Outside(self._bus, BranchAnswers(branch, self._abstain_unknown))
@@ -87,15 +85,6 @@ class ChangedBus(ReplayedBus):
         """Open a round as it was on the day, without those who are not hired."""
         gone = self._branch.change.without
         self._open_with(one, [name for name in one.terms.roster if not is_of(name, gone)])
-        if one.opened_by:
-            self._opened_for.add(one.round_id)
-
-    def open_round(self, round_id: str | None = None, *terms: Any, **named: Any) -> SignalBarrier:
-        """Open a round; one that was opened in time in place of an agent that is late is there already."""
-        if round_id is not None and round_id in self._opened_for:
-            self._opened_for.discard(round_id)
-            return self._rounds.find(round_id)
-        return super().open_round(round_id, *terms, **named)
 
     def register_signal_agent(self, agent_name: str, critical: bool = False) -> None:
         """Expect an answer from an agent, if it is hired."""

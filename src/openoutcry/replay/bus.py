@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
-from openoutcry.core.barrier import Recall, Round
+from openoutcry.core.barrier import Recall, Round, Verdict
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.terms import Terms
@@ -22,6 +22,7 @@ from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.parts import Parts
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
 
@@ -48,6 +49,7 @@ class ReplayedBus(VenueBus):
         self._script = script
         self._played: list[PlayedRound] = []
         self._uses: dict[str, int] = {}
+        self._opened_for: set[str] = set()
         self._boxes: dict[str, PlayedMailbox] = {}
         self._timeouts: dict[str, int] = {}
         self._parts = Parts(
@@ -164,6 +166,27 @@ class ReplayedBus(VenueBus):
             barrier_timeout_s=terms.barrier_timeout_ns / NS_PER_S,
         )
         barrier.is_awaited = True
+        if one.opened_by:
+            self._opened_for.add(one.round_id)
+
+    def open_round(self, round_id: str | None = None, *terms: Any, **named: Any) -> SignalBarrier:
+        """Open a round; one that was opened in place of an agent that is late is there already."""
+        if round_id is not None and round_id in self._opened_for:
+            self._opened_for.discard(round_id)
+            return self._rounds.find(round_id)
+        return super().open_round(round_id, *terms, **named)
+
+    def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
+        """Answer without an opinion: as on the day in a round that is opened only in a moment.
+
+        A sleep takes longer on the day than it says. So who had slept may be early now.
+        """
+        if round_id is not None and not self._rounds.knows(round_id):
+            for one in self._script.day.rounds.get(round_id, ()):
+                if one.has_abstained(agent) and not self.is_open(one):
+                    self.open(one)
+                    break
+        return super().abstain(agent, reason, round_id)
 
     def watch_errors(self) -> None:
         """Note the calls that fail now."""

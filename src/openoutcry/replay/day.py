@@ -99,10 +99,10 @@ class PastRound:
     released: RoundReleased | None = None
     late: list[RoundLate] = field(default_factory=list)
 
-    @property
-    def ends_ns(self) -> int:
-        """When that was noticed; never, if it was not."""
-        return NEVER_NS if self.released is None else self.at_ns + self.released.noticed_ns
+    def has_abstained(self, agent: str) -> bool:
+        """Whether an agent had answered it without an opinion, in time or too late."""
+        late = any(one.agent == agent and one.signal_id is None for one in self.late)
+        return late or (self.released is not None and agent in self.released.abstained_ns)
 
 
 @dataclass(slots=True, eq=False)
@@ -126,7 +126,7 @@ class Day:
         failed: Which calls failed on the day, as (subscription, id of the event).
         unended: Which calls were begun and did not end as they should, likewise.
         cut: Which calls were ended from outside, likewise.
-        cut_rounds: The rounds that these were about, as (subscription, round).
+        cut_rounds: The rounds that these, and those that did not end, were about, as (subscription, round).
         refused: The ids of publications for which there was no room.
         settled_ns: When the last call for each event had ended, by id.
         beyond: The ids of events that are not replayed, as they came after what is.
@@ -398,15 +398,7 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
             day.again[taken[0]] = day.by_id[taken[0]].event
         if call.end == "buried":
             buried.add((call.subscription, taken[-1] or ""))
-        if call.end in ("failed", "buried"):
-            day.failed.add((call.subscription, taken[-1] or ""))
-        elif call.end != "handled":
-            day.unended.add((call.subscription, taken[-1] or ""))
-        if _was_cut(call):
-            day.cut.add((call.subscription, taken[-1] or ""))
-            cause = day.by_id.get(taken[-1] or "")
-            round_id = None if cause is None else getattr(cause.event, "round_id", None)
-            day.cut_rounds.add((call.subscription, round_id or ""))
+        _note_end(day, call, taken[-1] or "")
         if call.lane == "control" or call.end == "expired":
             continue
         reached = bisect_right(durable, call.head)
@@ -447,6 +439,20 @@ def _of_the_past(
         (event,) = decode_many([before[place].payload])
         day.again[event.event_id] = event
     return before, letters
+
+
+def _note_end(day: Day, call: RecordedCall, event_id: str) -> None:
+    """Note how the call for an event ended, if not as it should."""
+    if call.end in ("failed", "buried"):
+        day.failed.add((call.subscription, event_id))
+    elif call.end != "handled":
+        day.unended.add((call.subscription, event_id))
+    if _was_cut(call):
+        day.cut.add((call.subscription, event_id))
+    if _was_cut(call) or (call.subscription, event_id) in day.unended:
+        cause = day.by_id.get(event_id)
+        round_id = None if cause is None else getattr(cause.event, "round_id", None)
+        day.cut_rounds.add((call.subscription, round_id or ""))
 
 
 def _was_cut(call: RecordedCall) -> bool:

@@ -7,11 +7,14 @@ from openoutcry.replay.replayed import ReplayedLife
 
 
 def picked(lives: Lives, number: int | None, from_ns: int | None, to_ns: int | None) -> list[int]:
-    """Return the numbers of the lives that were asked for. Raises `RecordTooThin` if there are none."""
+    """Return the numbers of the lives that were asked for.
+
+    Raises `ConfigError` where there is no such number, and `RecordTooThin` where nothing was in that time.
+    """
     starts = [run.manifest.timestamp_ns for run in lives.runs]
     if number is not None and not 1 <= number <= len(starts):
-        raise RecordTooThin(
-            f"{lives.path} has {len(starts)} lives: there is no life {number}; leave --life out to see them"
+        raise ConfigError(
+            f"--life {number}: {lives.path} has lives 1 to {len(starts)}; leave --life out to see them"
         )
     ends = [*starts[1:], 2**63 - 1]
     found = [
