@@ -286,7 +286,7 @@ async def take_over(bus: EventBus, releaser: Releaser, life: int) -> None:
     if life == 1:
         await bus.publish(KillSwitchEvent(scope="ES", reason="to be seen in the next life"))
     elif life == 2:
-        bus.redrive()
+        bus.admin.redrive()
     else:
         await releaser.release(scope="ES", reason="seen")
     await asyncio.sleep(0.005)

@@ -365,8 +365,7 @@ def _end_at_gap(day: Day, gap: TapeGap) -> None:
     lost = [entry for entry in day.entries if entry.position >= first]
     day.skipped_count = len(lost)
     if len(lost) == len(day.entries) and lost:
-        why = "the process died before" if day.ended == "died" else f"{gap.why}: without"
-        raise RecordTooThin(f"{day.path}: {why} anything of the tape was written")
+        raise RecordTooThin(f"{day.path}: {gap.why}; nothing of the {len(lost):,} events is on the tape")
     day.beyond |= {entry.event.event_id for entry in lost}
     day.entries = [entry for entry in day.entries if entry.position < first]
     day.index()

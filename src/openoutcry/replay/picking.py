@@ -1,6 +1,8 @@
 """Which lives of a journal are replayed, and what is said of one that cannot be."""
 
 from openoutcry.errors import ConfigError, RecordTooThin
+from openoutcry.events.records import is_record
+from openoutcry.journals import JournalReader
 from openoutcry.replay.comparing import hashes_of
 from openoutcry.replay.lives import Lives
 from openoutcry.replay.replayed import ReplayedLife
@@ -43,6 +45,9 @@ def app_of(lives: Lives, number: int) -> str:
 def unread(lives: Lives, number: int, why: str) -> ReplayedLife:
     """Return a life of which nothing can be replayed."""
     run = lives.runs[number - 1]
+    with JournalReader(lives.path, key=lives.key) as reader:
+        entries = run.read_by(reader).entries()
+        skipped_count = sum(1 for entry in entries if not is_record(entry.payload))
     nothing = hashes_of(())
     starts_ns = run.manifest.timestamp_ns
     is_last = number == len(lives.runs)
@@ -51,7 +56,7 @@ def unread(lives: Lives, number: int, why: str) -> ReplayedLife:
         identical=True,
         ended="stopped" if run.has_ended else "open" if is_last else "died",
         entries_count=0,
-        skipped_count=0,
+        skipped_count=skipped_count,
         skipped=why,
         is_complete=False,
         from_wall_ns=starts_ns,
