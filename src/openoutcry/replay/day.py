@@ -32,6 +32,7 @@ from openoutcry.ports import Level, Stored
 from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, entries_at, journal_of
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
+from openoutcry.runtime.delivery.call_guard import ABANDON_S
 from openoutcry.units import NS_PER_S
 
 PAGE: Final = 4_096
@@ -397,7 +398,8 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
             day.again[taken[0]] = day.by_id[taken[0]].event
         if call.end == "buried":
             buried.add((call.subscription, taken[-1] or ""))
-        _note_end(day, call, taken[-1] or "")
+        cut_ns = _cut_ns(call)
+        _note_end(day, call, taken[-1] or "", is_cut=cut_ns is not None)
         if call.lane == "control" or call.end == "expired":
             continue
         reached = bisect_right(durable, call.head)
@@ -407,13 +409,19 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
             if event_id in day.by_id or event_id in day.owed_ids:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
-                attempt = 1 if number else call.attempt
                 is_last = number == len(taken) - 1
-                cut_ns = call.ended_ns if is_last and _was_cut(call) else None
-                is_superseded = call.end == "superseded"
-                again = is_redriven and not number
                 steps.append(
-                    Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded, again)
+                    Step(
+                        call.lane,
+                        event_id,
+                        1 if number else call.attempt,
+                        call.begun_ns,
+                        head,
+                        cut_ns if is_last else None,
+                        call.end == "superseded",
+                        call.ended_ns,
+                        is_redriven and not number,
+                    )
                 )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
 
@@ -440,23 +448,27 @@ def _of_the_past(
     return before, letters
 
 
-def _note_end(day: Day, call: RecordedCall, event_id: str) -> None:
+def _note_end(day: Day, call: RecordedCall, event_id: str, *, is_cut: bool) -> None:
     """Note how the call for an event ended, if not as it should."""
     if call.end in ("failed", "buried"):
         day.failed.add((call.subscription, event_id))
     elif call.end != "handled":
         day.unended.add((call.subscription, event_id))
-    if _was_cut(call):
+    if is_cut:
         day.cut.add((call.subscription, event_id))
-    if _was_cut(call) or (call.subscription, event_id) in day.unended:
+    if is_cut or (call.subscription, event_id) in day.unended:
         cause = day.by_id.get(event_id)
         round_id = None if cause is None else getattr(cause.event, "round_id", None)
         day.cut_rounds.add((call.subscription, round_id or ""))
 
 
-def _was_cut(call: RecordedCall) -> bool:
-    """Whether a call was ended from outside, as a time-out does."""
-    return call.end == "superseded" or (call.end in ("failed", "buried") and call.error in _TIMED_OUT)
+def _cut_ns(call: RecordedCall) -> int | None:
+    """Return when a call was ended from outside, as a time-out does; None for one that ended by itself."""
+    has_failed = call.end in ("failed", "buried")
+    if has_failed and not call.error and call.ended_ns is not None:  # it went on, and was abandoned
+        return call.ended_ns - round(ABANDON_S * NS_PER_S)
+    is_cut = call.end == "superseded" or (has_failed and call.error in _TIMED_OUT)
+    return call.ended_ns if is_cut else None
 
 
 def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:

@@ -22,10 +22,10 @@ from openoutcry.replay.day import Day
 from openoutcry.replay.outcome import effects_of
 from openoutcry.replay.replayed import Replayed, ReplayedLife
 from openoutcry.replay.script import Script
+from openoutcry.replay.stepped import SteppedLoop
 from openoutcry.replay.venue import set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.version import __version__
-from openoutcry.virtual import VirtualLoop
 
 NEVER_NS: Final = 2**63 - 1
 S = TypeVar("S", bound=Script)
@@ -145,7 +145,7 @@ def run_here(
     """
     random.seed(SEED)
     day = script.day
-    loop = VirtualLoop(VirtualClock(day.started_wall_ns), limit_s=None)
+    loop = SteppedLoop(VirtualClock(day.started_wall_ns), limit_s=None)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
         with own_time(clock), switched_on(denial):
