@@ -5,7 +5,7 @@ A day is one life of a journal, from a start of its bus to the stop or the end o
 
 import re
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
 from pathlib import Path
@@ -29,7 +29,8 @@ from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording,
 from openoutcry.journals.showing import time_of
 from openoutcry.journals.tape import RecordedCall
 from openoutcry.ports import Level, Stored
-from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, entries_at, journal_of
+from openoutcry.replay.earlier import earlier_of
+from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, journal_of
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
 from openoutcry.runtime.delivery.call_guard import ABANDON_S
@@ -386,10 +387,11 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
         _end_at_gap(day, run.gaps[0])
     ids = {entry.position: entry.event.event_id for entry in day.entries}
     calls = run.calls()
-    before, letters = _of_the_past(day, calls, reader)
-    ids.update((place, entry.head().event_id or "") for place, entry in before.items())
-    day.owed_ids = {entry.head().event_id or "" for entry in before.values()}
-    buried = {(name, before[place].head().event_id or "") for name, place in letters if place in before}
+    earlier = earlier_of(day.life, calls, day.by_id.keys(), reader)
+    ids.update(earlier.ids)
+    buried, day.again = set(earlier.letters), dict(earlier.again)
+    day.owed_ids = {*earlier.ids.values(), *earlier.again}
+    day.begins = day.begins._replace(owed=earlier.owed)
     durable = sorted(entry.position for entry in day.entries if entry.level)
     for call in calls:
         taken = [ids.get(place) if isinstance(place, int) else place for place in call.places]
@@ -424,28 +426,6 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
                     )
                 )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
-
-
-def _of_the_past(
-    day: Day, calls: Sequence[RecordedCall], reader: JournalReader
-) -> tuple[dict[int, Stored], Sequence[tuple[str, int]]]:
-    """Return what was taken of earlier lives, and which of that were dead letters; note these.
-
-    What is only beside the log is told by its id: it was a dead letter, or it would not have come again.
-    """
-    life = day.life
-    taken = {place for call in calls for place in call.places if isinstance(place, int)}
-    earlier = {place for place in taken if place <= life.base}
-    named = {(call.subscription, place) for call in calls for place in call.places if isinstance(place, str)}
-    unknown = {name for name, event_id in named if event_id not in day.by_id}
-    if unknown:
-        earlier |= {place for name, place in life.letters if name in unknown}
-    before = entries_at(reader, earlier)
-    letters = [(name, place) for name, place in life.letters if place in before]
-    for _, place in letters:
-        (event,) = decode_many([before[place].payload])
-        day.again[event.event_id] = event
-    return before, letters
 
 
 def _note_end(day: Day, call: RecordedCall, event_id: str, *, is_cut: bool) -> None:

@@ -7,6 +7,7 @@ rebuilt, and which kill switches were active, it has recorded at its start.
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -138,6 +139,22 @@ def entries_at(reader: JournalReader, positions: Iterable[int]) -> dict[int, Sto
         for entry in page:
             if entry.position == position:
                 found[position] = entry
+    return found
+
+
+def entries_of(reader: JournalReader, ids: Iterable[str], upto: int) -> dict[str, Stored]:
+    """Return the entries of some ids up to a position, the newest of each, those beside the log too."""
+    found: dict[str, Stored] = {}
+    missing = set(ids)
+    with closing(reader.back(upto + 1)) as batches:
+        for _, batch in batches if missing else ():
+            for entry in reversed(batch):
+                event_id = entry.head().event_id or ""
+                if event_id in missing:
+                    found[event_id] = entry
+                    missing.discard(event_id)
+            if not missing:
+                break
     return found
 
 
