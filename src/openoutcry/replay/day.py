@@ -346,7 +346,8 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
                 is_last = number == len(taken) - 1
                 cut_ns = call.ended_ns if is_last and _was_cut(call) else None
                 is_superseded = call.end == "superseded"
-                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded))
+                begun = call.begun_ns, head, cut_ns, is_superseded, call.order
+                steps.append(Step(call.lane, event_id, attempt, *begun))
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
 
 
