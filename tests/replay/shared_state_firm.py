@@ -12,7 +12,7 @@ BURST = 6
 
 
 @register_event
-class InventoryNoted(Event, frozen=True, kw_only=True, tag="inventory_noted"):
+class InventoryNoted(Event, frozen=True, kw_only=True, tag="inventory_noted"):  # type: ignore[misc]
     symbol: str
     held: float
     seen_count: int

@@ -21,10 +21,10 @@ from openoutcry.replay.comparing import Difference, Hashes, hashes_of
 from openoutcry.replay.day import Day
 from openoutcry.replay.outcome import Effects, effects_of
 from openoutcry.replay.script import Script
+from openoutcry.replay.stepped import SteppedLoop
 from openoutcry.replay.venue import set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.version import __version__
-from openoutcry.virtual import VirtualLoop
 
 S = TypeVar("S", bound=Script)
 B = TypeVar("B", bound=ReplayedBus)
@@ -175,7 +175,7 @@ def run_here(
     """
     random.seed(SEED)
     day = script.day
-    loop = VirtualLoop(VirtualClock(day.started_wall_ns), limit_s=None)
+    loop = SteppedLoop(VirtualClock(day.started_wall_ns), limit_s=None)
     loop.clock.advance_to(day.from_ns)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117

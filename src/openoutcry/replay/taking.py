@@ -6,6 +6,7 @@ Without a tape a mailbox is like any other.
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from heapq import heapify
+from statistics import median_low
 from typing import Any, Final, NamedTuple
 
 from openoutcry.core.lanes import Batch, Lane, LaneName
@@ -29,6 +30,7 @@ class Step(NamedTuple):
         head: The position up to which everything had been handed out by then.
         cut_ns: When its call was ended from outside; None: it ended by itself.
         is_superseded: Whether that was for a newer event; else its time was up.
+        ended_ns: When its call had ended, or was abandoned; None where that is not known.
         order: The place of its beginning among everything that happened on the day.
 
     """
@@ -40,6 +42,7 @@ class Step(NamedTuple):
     head: int
     cut_ns: int | None = None
     is_superseded: bool = False
+    ended_ns: int | None = None
     order: int = 0
 
 
@@ -158,11 +161,15 @@ class PlayedMailbox(Mailbox):
 
     __slots__ = (
         "_awaits_retry",
+        "_ends_ns",
         "_gave_way",
+        "_in_threads",
         "_name",
         "_pace",
         "_steps",
         "_timer_ns",
+        "_took_ns",
+        "_usual_ns",
         "end_call",
         "timeout_ns",
         "unhanded_count",
@@ -184,17 +191,34 @@ class PlayedMailbox(Mailbox):
         self.wake: Callable[[], object] = bool
         self.end_call: Callable[[Batch, bool], object] = lambda *_: None
         self.timeout_ns: int | None = None
+        self._in_threads = False
+        self._ends_ns: dict[str, int] = {}
+        self._took_ns: dict[str, int] = {}
+        self._usual_ns = 0
 
     __hash__ = object.__hash__
 
     def link(
-        self, wake: Callable[[], object], end_call: Callable[[Batch, bool], object], timeout_ns: int | None
+        self,
+        wake: Callable[[], object],
+        end_call: Callable[[Batch, bool], object],
+        timeout_ns: int | None,
+        *,
+        in_threads: bool,
     ) -> None:
-        """Before the start: say who takes from it, and for how long its calls may go on."""
+        """Before the start: say who takes from it, for how long its calls may go on, and if in threads."""
         self.wake, self.end_call, self.timeout_ns = wake, end_call, timeout_ns
+        self._in_threads = in_threads
 
     def go_freely(self) -> None:
         """Take what comes, from now on: nothing is as on the day any more."""
+        if self._in_threads:
+            self._took_ns = {
+                step.event_id: step.ended_ns - step.begun_ns
+                for step in self._steps
+                if step.ended_ns is not None and step.cut_ns is None
+            }
+            self._usual_ns = median_low(self._took_ns.values()) if self._took_ns else 0
         self._steps.clear()
         for lane in (self.high, self.normal):
             assert isinstance(lane, PlayedLane), "they were made here"
@@ -272,13 +296,28 @@ class PlayedMailbox(Mailbox):
         self._gave_way = 0
         self.open.append(batch)
         self._pace.to_be_cut.discard((self._name, step.event_id))
-        if step.cut_ns is not None:
-            self._pace.to_be_cut.add((self._name, step.event_id))
-            self._cut_at(step.cut_ns + self._pace.lost_ns, batch, is_superseded=step.is_superseded)
+        self._note_end(step, batch)
         return batch
 
     def _is_tried_again(self, event_id: str) -> bool:
         return any(step.event_id == event_id and step.attempt > 1 for step in self._steps)
+
+    def _note_end(self, step: Step, batch: Batch) -> None:
+        """A call is about to begin: see to it that it ends as it did."""
+        lost_ns, is_cut = self._pace.lost_ns, step.cut_ns is not None
+        if self._in_threads and step.ended_ns is not None:
+            is_cut = step.cut_ns is not None and step.cut_ns < step.ended_ns  # else it has raised that itself
+            self._ends_ns[step.event_id] = NEVER_NS if is_cut else step.ended_ns + lost_ns
+        if is_cut and step.cut_ns is not None:
+            self._pace.to_be_cut.add((self._name, step.event_id))
+            self._cut_at(step.cut_ns + lost_ns, batch, is_superseded=step.is_superseded)
+
+    def ends_ns(self, event: Any) -> int | None:
+        """Return when the call in a thread ends that has just been begun; None: when it returns."""
+        event_id = event.event_id
+        if self.is_free:
+            return self._pace.now_ns() + self._took_ns.get(event_id, self._usual_ns)
+        return self._ends_ns.pop(event_id, None)
 
     def _cut_at(self, at_ns: int, batch: Batch, *, is_superseded: bool) -> None:
         """Have a call ended at this time, if it goes on."""
