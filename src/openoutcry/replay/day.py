@@ -422,6 +422,7 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
                         cut_ns if is_last else None,
                         call.end == "superseded",
                         call.ended_ns,
+                        call.order,
                         is_redriven and not number,
                     )
                 )

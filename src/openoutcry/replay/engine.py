@@ -190,7 +190,7 @@ async def _run(
         finally:
             script.is_closed = True
             await bus.stop(timeout_s=0)
-    script.astray_count = bus.astray_count
+    script.unhanded_count = bus.unhanded_count
     return bus
 
 
@@ -252,8 +252,11 @@ def _limits(script: Script) -> tuple[str, ...]:
             "what was not settled at its start, and what agents remembered, is not in this record "
             "(record='replay' keeps that)"
         )
-    if script.astray_count:
-        found.append(f"{script.astray_count} events were taken in another order than the tape says")
+    if script.unhanded_count:
+        found.append(
+            f"{script.unhanded_count} events that were taken on the day were not handed to who took them: "
+            "it is not subscribed to them any more"
+        )
     version = script.day.manifest.version
     if version != __version__:
         found.append(
