@@ -246,3 +246,13 @@ def test_the_command_tells_of_each_life(crashed: Path, here: None) -> None:
     told = CliRunner().invoke(main, ["replay", str(crashed), "--life", "2", "--json"])
     assert [life["number"] for life in json.loads(told.stdout)["lives"]] == [2]
     assert CliRunner().invoke(main, ["replay", str(crashed), "--life", "9"]).exit_code == 2
+
+
+def test_what_a_life_began_with_is_on_record(months: Path) -> None:
+    with Recording(months) as recording:
+        first, second, third = recording.runs
+    assert first.memories == []
+    assert {(one.subscription, one.form) for one in second.memories} == {("folds", "none"), ("saves", "json")}
+    assert all(one.is_whole for one in third.memories)
+    assert [halt["reason"] for halt in second.manifest.halts.values()] == ["limit"]
+    assert first.manifest.halts == {}
