@@ -135,9 +135,9 @@ class ReplayedBus(VenueBus):
         """Everything that was recorded has been handed out."""
 
     @property
-    def astray_count(self) -> int:
-        """How many events were taken in another order than on the day."""
-        return sum(box.astray_count for box in self._boxes.values())
+    def unhanded_count(self) -> int:
+        """How many events were not handed to who took them on the day."""
+        return sum(box.unhanded_count for box in self._boxes.values())
 
     def remember(self) -> None:
         """Before the start: put what came before the replayed stretch into the journal, as settled."""

@@ -368,6 +368,7 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
                         cut_ns if is_last else None,
                         call.end == "superseded",
                         call.ended_ns,
+                        call.order,
                     )
                 )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}

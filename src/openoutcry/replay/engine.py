@@ -222,7 +222,7 @@ async def _run(
         finally:
             script.is_closed = True
             await bus.stop(timeout_s=0)
-    script.astray_count = bus.astray_count
+    script.unhanded_count = bus.unhanded_count
     return bus
 
 
@@ -255,8 +255,11 @@ def _limits(script: Script) -> tuple[str, ...]:
         )
     if script.day.gap:
         found.append(f"{script.day.gap}; the day was replayed up to there")
-    if script.astray_count:
-        found.append(f"{script.astray_count} events were taken in another order than the tape says")
+    if script.unhanded_count:
+        found.append(
+            f"{script.unhanded_count} events that were taken on the day were not handed to who took them: "
+            "it is not subscribed to them any more"
+        )
     if script.day.runs_count > 1:
         found.append(
             f"the journal has {script.day.runs_count} runs; what came after the first restart was not "
