@@ -26,8 +26,8 @@ class AskedFor(Event, kw_only=True):
     event_type: str = "asked_for"
 
 
-class Listening:
-    """The app."""
+class _Firm:
+    auditor: Callable[[EventBus], Any]
 
     def setup(self, bus: EventBus) -> None:
         self.bus = bus
@@ -35,15 +35,19 @@ class Listening:
             bus.register_signal_agent(name)
             bus.subscribe(MarketDataEvent, self.voter(name, each), name=name)
         bus.subscribe([AskedFor, MarketDataEvent], self.decide, name="chief")
-        bus.subscribe(["round_released", "round_late", "run_started"], self.on_record, name="auditor")
+        self.auditor(bus)
 
     def voter(self, name: str, each: int) -> Callable[[MarketDataEvent], Any]:
         async def vote(tick: MarketDataEvent) -> None:
             if int(tick.price) % each:
                 await asyncio.sleep(0.002)
-            direction = "long" if name == "trend" else "short"
             await self.bus.publish_signal(
-                SignalEvent(source_agent=name, strategy_name=name, symbol="ES", direction=direction)
+                SignalEvent(
+                    source_agent=name,
+                    strategy_name=name,
+                    symbol="ES",
+                    direction="long" if name == "trend" else "short",
+                )
             )
 
         return vote
@@ -59,10 +63,18 @@ class Listening:
             DecisionEvent(symbol="ES", action=side, quantity=float(len(outcome)), source_agent="chief")
         )
 
+
+class Auditor:
+    """Says what it hears of rounds."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+        bus.subscribe(["round_released", "round_late", "run_started"], self.on_record, name="auditor")
+
     async def on_record(self, record: Any) -> None:
         await self.bus.publish(
             RiskAlertEvent(
-                severity="INFO",
+                severity="info",
                 alert_type=record.event_type,
                 message=self.words_of(record),
                 round_id=record.round_id,
@@ -76,11 +88,21 @@ class Listening:
         return f"{record.event_type} of {getattr(record, 'agent', 'the bus')}"
 
 
-class Talkative(Listening):
+class Listening(_Firm):
+    """The app."""
+
+    auditor = Auditor
+
+
+class _TalkativeAuditor(Auditor):
     """Says more of one round."""
 
     def words_of(self, record: Any) -> str:
         return super().words_of(record) + ("!" if record.round_id == "ES-7" else "")
+
+
+class Talkative(_Firm):
+    auditor = _TalkativeAuditor
 
 
 async def trade_and_listen(bus: EventBus) -> None:

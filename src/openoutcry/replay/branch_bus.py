@@ -206,7 +206,7 @@ class ChangedBus(ReplayedBus):
         if isinstance(record, RoundOpened):
             return one.has_other_terms
         if isinstance(record, RoundLate) and self._branch.is_touched(record.agent):
-            return True
+            return record.signal_id is None or record.signal_id in self._branch.passed
         return True if one.is_changed else (None if one.outcome is None else one.has_other_terms)
 
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:

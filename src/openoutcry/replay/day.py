@@ -325,7 +325,8 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
         places = {entry.position for entry in day.entries}
         untimed = (one.position for one in run.entries(run.started_at) if one.at_ns is None)
         first = min(gap.first, next((place for place in untimed if place in places), gap.first))
-        day.beyond |= {entry.event.event_id for entry in day.entries if entry.position >= first}
+        found = (*day.entries, *day.records)
+        day.beyond |= {entry.event.event_id for entry in found if entry.position >= first}
         day.entries = [entry for entry in day.entries if entry.position < first]
         day.records = [record for record in day.records if record.position < first]
         if not day.entries:
@@ -354,7 +355,7 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
         head = durable[reached - 1] if reached else 0
         steps = day.steps.setdefault(call.subscription, [])
         for number, event_id in enumerate(taken):
-            if event_id in known:
+            if event_id is not None and event_id in known:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
                 is_last = number == len(taken) - 1

@@ -15,7 +15,7 @@ from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
 from heapq import merge
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol
 
 from openoutcry.events import RECORDS, event_type_of
 from openoutcry.replay.comparing import Difference, compared
@@ -77,7 +77,7 @@ class Script:
         self.day = day
         self.strict = strict
         self.is_kept = is_kept
-        self.record: str = "replay" if is_kept else "off"
+        self.record: Literal["off", "rounds", "replay"] = "replay" if is_kept else "off"
         self.published: dict[str, Any] = {}
         self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
