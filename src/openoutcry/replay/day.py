@@ -121,7 +121,7 @@ class Day:
         is_taped: Whether everything that was taken, and all that lives in memory alone, was recorded.
         entries: Its events, in the order in which they were handed out.
         by_id: The same by id.
-        records: What the bus has recorded of itself, by position.
+        records: What the bus has recorded of itself, and when whoever names such records was handed it.
         rounds: Its rounds by id; several of one id in order.
         answers: What was answered from outside, by question.
         steps: What each subscription took, in order.
@@ -150,7 +150,7 @@ class Day:
     is_taped: bool = False
     entries: list[Entry] = field(default_factory=list)
     by_id: dict[str, Entry] = field(default_factory=dict)
-    records: list[tuple[int, Any]] = field(default_factory=list)
+    records: list[Entry] = field(default_factory=list)
     rounds: dict[str, list[PastRound]] = field(default_factory=dict)
     answers: dict[Question, AnswerRecorded] = field(default_factory=dict)
     steps: dict[str, list[Step]] = field(default_factory=dict)
@@ -294,12 +294,13 @@ def _day_of(lives: Lives, life: Life) -> Day:
                 "class in the app's module"
             )
         if event_type_of(event) in RECORDS:
-            day.records.append((one.position, event))
+            day.records.append(_record(one, event, day))
             _note_round(day.rounds, event, day.started_wall_ns)
         else:
             day.entries.append(_entry(one, event, day, made))
     if day.is_taped:
         day.entries.sort(key=lambda entry: (entry.at_ns, entry.position))
+        day.records.sort(key=lambda entry: (entry.at_ns, entry.position))
     for record in run.answers:
         asked = Question(record.name, record.subscription, record.causation_id or "", record.ordinal)
         day.answers.setdefault(asked, record)
@@ -333,22 +334,31 @@ def _is_made(head: Any, event: Any, made: set[str] | None) -> bool:
 
 def _entry(one: RecordedEntry, event: Any, day: Day, made: set[str] | None) -> Entry:
     """Return an entry."""
-    after_ns = day.entries[-1].at_ns if day.entries else 0
-    if one.at_ns is not None:
-        at_ns = max(0, one.at_ns)
-    else:
-        at_ns = max(after_ns, 0 if day.is_taped else one.wall_ns - day.started_wall_ns)
     stored = _stored(one)
     head = stored.head()
-    return Entry(stored, event, at_ns, _is_made(head, event, made), head.causation_id)
+    return Entry(stored, event, _at_ns(one, day), _is_made(head, event, made), head.causation_id)
+
+
+def _record(one: RecordedEntry, event: Any, day: Day) -> Entry:
+    """Return the entry of a record: nobody has published it."""
+    return Entry(_stored(one), event, _at_ns(one, day), is_made=False)
+
+
+def _at_ns(one: RecordedEntry, day: Day) -> int:
+    """Return when an entry was handed out, or at the earliest."""
+    if one.at_ns is not None:
+        return max(0, one.at_ns)
+    after_ns = day.entries[-1].at_ns if day.entries else 0
+    return max(after_ns, 0 if day.is_taped else one.wall_ns - day.started_wall_ns)
 
 
 def _check_causes(day: Day) -> None:
     """Raise if what agents answered is not in the journal."""
+    known = {*day.by_id, *(record.event.event_id for record in day.records)}
     unknown = [
         entry
         for entry in day.entries
-        if entry.is_made and (entry.cause_id or entry.event.event_id) not in day.by_id
+        if entry.is_made and (entry.cause_id or entry.event.event_id) not in known
     ]
     if unknown:
         raise RecordTooThin(
@@ -368,8 +378,10 @@ def _end_at_gap(day: Day, gap: TapeGap) -> None:
     day.skipped_count = len(lost)
     if len(lost) == len(day.entries) and lost:
         raise RecordTooThin(f"{day.path}: {gap.why}; nothing of the {len(lost):,} events is on the tape")
-    day.beyond |= {entry.event.event_id for entry in lost}
+    aside = [record for record in day.records if record.position >= first]
+    day.beyond |= {entry.event.event_id for entry in (*lost, *aside)}
     day.entries = [entry for entry in day.entries if entry.position < first]
+    day.records = [record for record in day.records if record.position < first]
     day.index()
     last_ns = max((entry.stored.wall_ns for entry in lost), default=0) - day.started_wall_ns
     save_s = (day.settings.get("persistence") or {}).get("cursor_save_s", 1.0)
@@ -385,13 +397,14 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
     run = day.life.run
     if run.gaps:
         _end_at_gap(day, run.gaps[0])
-    ids = {entry.position: entry.event.event_id for entry in day.entries}
+    ids = {entry.position: entry.event.event_id for entry in (*day.entries, *day.records)}
     calls = run.calls()
-    earlier = earlier_of(day.life, calls, day.by_id.keys(), reader)
+    earlier = earlier_of(day.life, calls, set(ids.values()), reader)
     ids.update(earlier.ids)
     buried, day.again = set(earlier.letters), dict(earlier.again)
     day.owed_ids = {*earlier.ids.values(), *earlier.again}
     day.begins = day.begins._replace(owed=earlier.owed)
+    known = {*ids.values(), *day.owed_ids}
     durable = sorted(entry.position for entry in day.entries if entry.level)
     for call in calls:
         taken = [ids.get(place) if isinstance(place, int) else place for place in call.places]
@@ -408,7 +421,7 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
         head = durable[reached - 1] if reached else 0
         steps = day.steps.setdefault(call.subscription, [])
         for number, event_id in enumerate(taken):
-            if event_id in day.by_id or event_id in day.owed_ids:
+            if event_id is not None and event_id in known:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
                 is_last = number == len(taken) - 1
@@ -457,7 +470,9 @@ def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:
     day.from_ns = 0 if from_ns is None else max(0, from_ns - day.started_wall_ns)
     last_ns = NEVER_NS if to_ns is None else to_ns - day.started_wall_ns
     later = [entry for entry in day.entries if entry.at_ns >= last_ns]
-    day.beyond |= {entry.event.event_id for entry in later}
+    aside = [record for record in day.records if record.at_ns >= last_ns]
+    day.records = [record for record in day.records if record.at_ns < last_ns]
+    day.beyond |= {entry.event.event_id for entry in (*later, *aside)}
     day.entries = day.entries[: len(day.entries) - len(later)]
     if (from_ns is not None or to_ns is not None) and not day.compared:
         raise NothingThen(f"{day.path} has no events in that time: leave --from and --to out to see its day")

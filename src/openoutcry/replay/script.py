@@ -14,9 +14,10 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from heapq import merge
+from typing import Any, Final, Literal, Protocol
 
-from openoutcry.events import event_type_of
+from openoutcry.events import RECORDS, event_type_of
 from openoutcry.journals import MemoryJournal
 from openoutcry.replay.comparing import Difference, compared
 from openoutcry.replay.day import Day, Entry, PastRound
@@ -46,6 +47,10 @@ class OpensRounds(Protocol):
         """Open it as it was on the day."""
         ...
 
+    def hand_out(self, record: Any) -> None:
+        """Hand a record of the bus to those that name its type."""
+        ...
+
 
 class Script:
     """What is to happen, and what has.
@@ -63,6 +68,7 @@ class Script:
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
         is_kept: Whether the bus journals everything, to be kept as a file.
+        record: What the bus records of itself: `replay` where it is kept, else nothing.
         admits_what_is_new: Whether others are handed what was published now, where the record has something
             else.
 
@@ -74,6 +80,7 @@ class Script:
         self.day = day
         self.strict = strict
         self.is_kept = is_kept
+        self.record: Literal["off", "rounds", "replay"] = "replay" if is_kept else "off"
         self.published: dict[str, Any] = {}
         self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
@@ -238,16 +245,27 @@ class Script:
         openings = deque(
             sorted((one for known in self.day.rounds.values() for one in known), key=lambda one: one.at_ns)
         )
-        for entry in self.day.entries:
+        for entry in merge(self.day.entries, self.day.records, key=lambda one: (one.at_ns, one.position)):
             while openings and openings[0].at_ns <= entry.at_ns:
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
-            if await self._turn_of(loop, entry):
+            if event_type_of(entry.event) in RECORDS:
+                if self.stands(entry.event):
+                    rounds.hand_out(entry.event)
+            elif await self._turn_of(loop, entry):
                 await self._hand_out(entry, admit)
             if entry.level:
                 self.pace.moved(entry.position)
         for one in openings:
             await self._open(loop, one, rounds)
+
+    def stands(self, record: Any) -> bool:  # noqa: ARG002 - for a script with a change
+        """Whether a record of the day is what the bus would write now: always, where nothing is changed."""
+        return True
+
+    def is_new(self, record: Any) -> bool:  # noqa: ARG002 - likewise
+        """Whether a record that the bus has written now is handed out: never, as that of the day is."""
+        return False
 
     async def _hand_out(self, entry: Entry, admit: Admit) -> None:
         """Admit a recorded event, and let who has published it go on."""
