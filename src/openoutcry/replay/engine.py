@@ -34,7 +34,7 @@ SETTLING_S: Final = 1.0
 """After so long in virtual time, whoever is not settled is behind."""
 _DOES_NOT_WAIT: Final = (
     "it was over before rounds in which answers are missing or late, as the market does not wait; a day that "
-    "a program played as fast as it could needs --join (joins=True): what comes from outside waits where it had"
+    "a program played as fast as it could needs --join (joins=True): the market waits where it had waited"
 )
 
 
