@@ -319,12 +319,12 @@ class Desk:
         active = sorted(halt.event_id for halt in bus.halted())
         if active and chance.happens(0.6):
             named = chance.one_of(active)
-            truth.unsure.add(named)
+            truth.releasing.add(named)
             with suppress(OpenOutcryError):
                 is_done = await releaser.release(ids=[named], reason="calm")
                 if is_done and process is self.process and self.has_seat(bus):
                     truth.released.add(named)
-                    truth.unsure.discard(named)
+                    truth.releasing.discard(named)
             return
         self.pulled += 1
         event_id = f"m-{name}-kill-{self.pulled}"
@@ -613,8 +613,10 @@ class World:
     def _judge(self) -> Found:
         trouble = self.trouble
         is_whole = not trouble.happenings or not any(kind in LOSING for kind in trouble.kinds)
-        found = self.truth.judge(is_whole=is_whole, counts_repeats=not trouble.late)
-        found += handled_again(self.truth.desks.values(), REPEATED_MOST)
+        forgets = "forget" in trouble.kinds and self.persistence.retain_count is not None
+        found = self.truth.judge(is_whole=is_whole, counts_repeats=not trouble.late, knows_again=not forgets)
+        if not forgets:
+            found += handled_again(self.truth.desks.values(), REPEATED_MOST)
         active = {
             desk.name: {halt.event_id for halt in desk.bus.halted()}
             for desk in self.desks
