@@ -58,6 +58,10 @@ class BranchBus(Protocol):
         """Return how many events some subscriptions have not settled, of those that have any."""
         ...
 
+    def kin(self, name: str) -> Iterable[str]:
+        """Return the names of the subscriptions of the same agent, this one included."""
+        ...
+
     def go_freely(self, name: str) -> None:
         """Have a subscription take what comes; compute the rounds that expect it."""
         ...
@@ -107,11 +111,12 @@ class Branch(Script):
         return name in self.touched or is_of(name, self.change.names)
 
     def touch(self, name: str) -> None:
-        """A subscription is not handed what it was handed on the day."""
+        """A subscription is not handed what it was handed on the day; nor are its agent's others."""
         if name not in self.touched:
-            self.touched.add(name)
             assert self.bus is not None, "it is there before anything is handed out"
-            self.bus.go_freely(name)
+            for one in {name, *self.bus.kin(name)} - self.touched:
+                self.touched.add(one)
+                self.bus.go_freely(one)
 
     def _touch_takers(self, event: Any) -> None:
         assert self.bus is not None, "as above"

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from inspect import ismodule
 from typing import Any, Final
 
 from openoutcry.core.barrier import Recall, Round, Verdict
@@ -19,6 +20,7 @@ from openoutcry.replay.gates import HeldAdmission
 from openoutcry.replay.taking import RESOLUTION_NS, PlayedMailbox
 from openoutcry.runtime.api.answers import Outside, Question
 from openoutcry.runtime.delivery.causation import Cause, current
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
@@ -170,6 +172,16 @@ class ChangedBus(ReplayedBus):
         groups = self._bus.router.route(event)
         return [subscription.name for group in groups for subscription in group.subscriptions]
 
+    def kin(self, name: str) -> Iterable[str]:
+        """Return the names of the subscriptions of the same agent: by object or by name."""
+        objects = {id(one) for sub in self._bus.router if sub.name == name for one in _objects_of(sub)}
+        agent = name.partition(".")[0]
+        return [
+            sub.name
+            for sub in self._bus.router
+            if is_of(sub.name, (agent,)) or any(id(one) in objects for one in _objects_of(sub))
+        ]
+
     def go_freely(self, name: str) -> None:
         """Have a subscription take what comes, and compute the open rounds that expect it."""
         for subscription in self._bus.router:
@@ -189,3 +201,9 @@ class ChangedBus(ReplayedBus):
         if votes:
             vote = Ballot(self._rounds, event, self._rounds.agent_of(event), None)
         return await admission.let_in_new(event, priority, level, vote)
+
+
+def _objects_of(subscription: Subscription) -> list[object]:
+    """Return whose method the handler of a subscription is; nothing for a function."""
+    owner = getattr(subscription.handler, "__self__", None)
+    return [] if owner is None or ismodule(owner) else [owner]

@@ -19,6 +19,7 @@ from openoutcry.replay.day import Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, PlayedRound
 from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script
+from openoutcry.replay.stepped import SteppedThread
 from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.replay.venue import VenueBus
 from openoutcry.runtime.api.answers import Outside
@@ -57,6 +58,7 @@ class ReplayedBus(VenueBus):
             admission=partial(HeldAdmission, script),
             new_round=self._new_round,
             mailboxes=self._new_mailbox if script.day.is_taped else None,
+            threads=self._new_thread,
         )
         self._journal = MemoryJournal(script.day.origin)
         super().__init__(**_arguments(script), journal=self._journal)
@@ -88,6 +90,11 @@ class ReplayedBus(VenueBus):
         box = self._boxes[name] = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), **options)
         return box
 
+    def _new_thread(self, name: str) -> SteppedThread:
+        """Make a thread whose calls take as long as they did on the day, where that is known."""
+        box = self._boxes.get(name)
+        return SteppedThread((lambda _: None) if box is None else box.ends_ns, name)
+
     def link_mailboxes(self) -> None:
         """Before the start: have each mailbox wake the worker of its subscription."""
         for subscription in self._bus.router:
@@ -97,6 +104,7 @@ class ReplayedBus(VenueBus):
                     subscription.wake_all,
                     partial(self._cut, subscription),
                     self._timeouts.get(subscription.name),
+                    in_threads=subscription.options.blocking,
                 )
 
     def _cut(self, subscription: Subscription, batch: Batch, is_superseded: bool) -> None:
@@ -127,9 +135,9 @@ class ReplayedBus(VenueBus):
         """Everything that was recorded has been handed out."""
 
     @property
-    def astray_count(self) -> int:
-        """How many events were taken in another order than on the day."""
-        return sum(box.astray_count for box in self._boxes.values())
+    def unhanded_count(self) -> int:
+        """How many events were not handed to who took them on the day."""
+        return sum(box.unhanded_count for box in self._boxes.values())
 
     def remember(self) -> None:
         """Before the start: put what came before the replayed stretch into the journal, as settled."""

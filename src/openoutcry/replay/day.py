@@ -25,6 +25,8 @@ from openoutcry.journals.tape import RecordedCall
 from openoutcry.ports import Level, Stored
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
+from openoutcry.runtime.delivery.call_guard import ABANDON_S
+from openoutcry.units import NS_PER_S
 
 PAGE: Final = 4_096
 NEVER_NS: Final = 2**63 - 1
@@ -328,7 +330,8 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
             day.failed.add((call.subscription, taken[-1] or ""))
         elif call.end != "handled":
             day.unended.add((call.subscription, taken[-1] or ""))
-        if _was_cut(call):
+        cut_ns = _cut_ns(call)
+        if cut_ns is not None:
             day.cut.add((call.subscription, taken[-1] or ""))
             cause = day.by_id.get(taken[-1] or "")
             round_id = None if cause is None else getattr(cause.event, "round_id", None)
@@ -342,17 +345,30 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
             if event_id in day.by_id:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
-                attempt = 1 if number else call.attempt
                 is_last = number == len(taken) - 1
-                cut_ns = call.ended_ns if is_last and _was_cut(call) else None
-                is_superseded = call.end == "superseded"
-                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded))
+                steps.append(
+                    Step(
+                        call.lane,
+                        event_id,
+                        1 if number else call.attempt,
+                        call.begun_ns,
+                        head,
+                        cut_ns if is_last else None,
+                        call.end == "superseded",
+                        call.ended_ns,
+                        call.order,
+                    )
+                )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
 
 
-def _was_cut(call: RecordedCall) -> bool:
-    """Whether a call was ended from outside, as a time-out does."""
-    return call.end == "superseded" or (call.end in ("failed", "buried") and call.error in _TIMED_OUT)
+def _cut_ns(call: RecordedCall) -> int | None:
+    """Return when a call was ended from outside, as a time-out does; None for one that ended by itself."""
+    has_failed = call.end in ("failed", "buried")
+    if has_failed and not call.error and call.ended_ns is not None:  # it went on, and was abandoned
+        return call.ended_ns - round(ABANDON_S * NS_PER_S)
+    is_cut = call.end == "superseded" or (has_failed and call.error in _TIMED_OUT)
+    return call.ended_ns if is_cut else None
 
 
 def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:

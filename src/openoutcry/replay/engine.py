@@ -21,10 +21,10 @@ from openoutcry.replay.comparing import Difference, Hashes, hashes_of
 from openoutcry.replay.day import Day
 from openoutcry.replay.outcome import Effects, effects_of
 from openoutcry.replay.script import Script
+from openoutcry.replay.stepped import SteppedLoop
 from openoutcry.replay.venue import set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.version import __version__
-from openoutcry.virtual import VirtualLoop
 
 S = TypeVar("S", bound=Script)
 B = TypeVar("B", bound=ReplayedBus)
@@ -175,7 +175,7 @@ def run_here(
     """
     random.seed(SEED)
     day = script.day
-    loop = VirtualLoop(VirtualClock(day.started_wall_ns), limit_s=None)
+    loop = SteppedLoop(VirtualClock(day.started_wall_ns), limit_s=None)
     loop.clock.advance_to(day.from_ns)
     clock = loop.clock
     with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
@@ -222,7 +222,7 @@ async def _run(
         finally:
             script.is_closed = True
             await bus.stop(timeout_s=0)
-    script.astray_count = bus.astray_count
+    script.unhanded_count = bus.unhanded_count
     return bus
 
 
@@ -255,8 +255,11 @@ def _limits(script: Script) -> tuple[str, ...]:
         )
     if script.day.gap:
         found.append(f"{script.day.gap}; the day was replayed up to there")
-    if script.astray_count:
-        found.append(f"{script.astray_count} events were taken in another order than the tape says")
+    if script.unhanded_count:
+        found.append(
+            f"{script.unhanded_count} events that were taken on the day were not handed to who took them: "
+            "it is not subscribed to them any more"
+        )
     if script.day.runs_count > 1:
         found.append(
             f"the journal has {script.day.runs_count} runs; what came after the first restart was not "

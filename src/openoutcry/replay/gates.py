@@ -10,7 +10,8 @@ from typing import Any
 from openoutcry.core.barrier import NEVER_NS, Recall, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome, StandIn, Status
 from openoutcry.core.terms import Terms
-from openoutcry.events import RoundReleased
+from openoutcry.errors import OpenOutcryError
+from openoutcry.events import RoundReleased, encode
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.script import Script
 from openoutcry.runtime.admission.again import Answer
@@ -96,6 +97,12 @@ class HeldAdmission(Admission):
         survives = self._durable.level(self.access.check(event), level)
         script = self._script
         if not (survives or script.knows(event.event_id) or script.day.is_taped):
+            return None
+        try:
+            encode(event)
+        except OpenOutcryError:
+            if survives:
+                raise  # as on the day
             return None
         if script.is_repeated(event.event_id):
             return None

@@ -56,7 +56,7 @@ class Script:
         differences: What they did otherwise, in the order in which it was found.
         pace: How far it is, for the mailboxes.
         cut_count: How many events were published that the day had published later, or was about to.
-        astray_count: How many events were taken in another order than on the day.
+        unhanded_count: How many events were not handed to who took them on the day.
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
         is_kept: Whether the bus journals everything, to be kept as a file.
@@ -75,7 +75,7 @@ class Script:
         self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
         self.pace = Pace(_now_ns, _call_at)
-        self.cut_count = self.aside_count = self.astray_count = 0
+        self.cut_count = self.aside_count = self.unhanded_count = 0
         self.is_closed = False
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
@@ -231,6 +231,8 @@ class Script:
         event_id = entry.event.event_id
         self._handed.add(event_id)
         await admit(entry)
+        # (What lives in memory is in the mailboxes when what it has staged has been delivered.)
+        asyncio.get_running_loop().call_soon(self.pace.handed_out, event_id)
         turn = self._turns.pop(event_id, None)
         if turn is not None and not turn.done():
             turn.set_result(True)
