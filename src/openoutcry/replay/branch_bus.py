@@ -10,6 +10,7 @@ from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import Terms
 from openoutcry.core.wording import some_of
 from openoutcry.errors import ConfigError
+from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.printable import printable
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.branch import Branch, BranchRound
@@ -193,6 +194,20 @@ class ChangedBus(ReplayedBus):
             if one.outcome is None and any(is_of(name, (agent,)) for agent in one.terms.roster):
                 one.compute(self._bus.clock.now_ns())
                 self._rounds.find(one.round_id).tick()
+
+    def is_otherwise(self, record: Any) -> bool | None:
+        """Whether the round that a record is about is another one than on the day; None: not known yet."""
+        for one in self._rounds_played:
+            if (one.round_id, one.past.terms.ordinal) == (record.round_id, getattr(record, "ordinal", 0)):
+                return self._is_otherwise(one, record)
+        return isinstance(record, RoundOpened | RoundReleased | RoundLate)
+
+    def _is_otherwise(self, one: BranchRound, record: Any) -> bool | None:
+        if isinstance(record, RoundOpened):
+            return one.has_other_terms
+        if isinstance(record, RoundLate) and self._branch.is_touched(record.agent):
+            return record.signal_id is None or record.signal_id in self._branch.passed
+        return True if one.is_changed else (None if one.outcome is None else one.has_other_terms)
 
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
         """Admit an event that is not as recorded."""

@@ -16,7 +16,7 @@ from openoutcry.ports import Entry as WrittenEntry
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Entry, PastRound
-from openoutcry.replay.gates import HeldAdmission, PlayedRound
+from openoutcry.replay.gates import HeldAdmission, HeldDispatcher, PlayedRound
 from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script
 from openoutcry.replay.stepped import SteppedThread
@@ -171,6 +171,12 @@ class ReplayedBus(VenueBus):
             vote = Ballot(self._rounds, event, self._rounds.agent_of(event), None)
         return await admission.let_in(entry, vote)
 
+    def hand_out(self, record: Any) -> None:
+        """Hand a record of the day to those that name its type."""
+        dispatcher = self._admission.dispatcher
+        assert isinstance(dispatcher, HeldDispatcher), "its admission makes one"
+        dispatcher.hand_out(record)
+
     def is_open(self, one: PastRound) -> bool:
         """Whether a round is open, or was."""
         return any(played.past is one for played in self._played)
@@ -242,7 +248,7 @@ def _arguments(script: Script) -> dict[str, Any]:
         "persistence_config": PersistenceConfig(
             **levels,
             levels=dict(persistence.get("levels", {})),
-            record="replay" if script.is_kept else "off",
+            record=script.record,
             socket=False,
         ),
     }
