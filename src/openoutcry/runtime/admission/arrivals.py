@@ -94,8 +94,11 @@ class Arrivals:
         count = await self._room_for(arrivals)
         entries: Sequence[Entry]
         if isinstance(arrivals, Plain):
-            entries = carried = arrivals.entries[:count]
-            commit, known = self._stage_plain(arrivals.events[:count], carried)
+            events, carried = arrivals
+            if count < len(events):
+                events, carried = events[:count], carried[:count]
+            entries = carried
+            commit, known = self._stage_plain(events, carried)
         else:
             entries = [arrival.entry for arrival in arrivals[:count]]
             commit, known = self._stage(arrivals[:count])
