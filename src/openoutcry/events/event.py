@@ -115,7 +115,7 @@ class Event(
             self._settle_version()
         given, own = self.event_type, self._own_event_type
         if given is not own:
-            if type(given) is str and given == self._fixed_event_type and own is not _UNSETTLED:
+            if type(given) is str and own is not _UNSETTLED and given == self._fixed_event_type:
                 _set_type(self, own)  # it was read: the class has the same text already
             else:
                 self._settle_type()
