@@ -50,7 +50,7 @@ _NS = 1_000_000_000
 _SLICE_S = 0.02  # real seconds between two looks at the world outside
 _ASYNCIO = str(Path(asyncio.__file__).parent)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_real_s = time.monotonic  # whatever a replay puts in its place
+real_time_s = time.monotonic  # whatever a replay puts in its place
 
 
 class Deadlock(OpenOutcryError, RuntimeError):
@@ -125,7 +125,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._real_selector = selector
         self._patience_s = patience_s
         self._limit_s = limit_s
-        self._born_s = _real_s()
+        self._born_s = real_time_s()
         self._idle_since_s: float | None = None
         self._turns_count = 0
         self._settling: list[asyncio.Future[None]] = []
@@ -207,7 +207,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
 
     def _idle(self, timeout_s: float | None) -> float:
         """Nothing is ready: move the clock and return 0, or return how long to wait in real time."""
-        now_s = _real_s()
+        now_s = real_time_s()
         self._check_limit(now_s)
         if self._idle_since_s is None:
             self._idle_since_s = now_s
@@ -252,7 +252,7 @@ class VirtualLoop(asyncio.SelectorEventLoop):
         self._idle_since_s = None
         self._turns_count += 1
         if not self._turns_count % 1024:  # a loop around sleep(0) never idles
-            self._check_limit(_real_s())
+            self._check_limit(real_time_s())
         super()._run_once()  # type: ignore[misc]
 
     # -- what to say -------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import shutil
 import sqlite3
 import threading
 from collections.abc import Iterator, Sequence
-from contextlib import closing
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +19,9 @@ from lineage_kit import everything, traded
 from openoutcry.errors import JournalCorrupt, JournalError, UnknownReference
 from openoutcry.journals import Lineage, SqliteJournal
 from openoutcry.journals.lineage import index as index_module
+from openoutcry.journals.lineage import side_file as side_module
 from openoutcry.journals.lineage.finding import Finder, Found
-from openoutcry.journals.lineage.keys import CAUSE, ID, KINDS, REFERENCE, ROUND
+from openoutcry.journals.lineage.keys import CAUSE, HASH_BITS, ID, KINDS, REFERENCE, ROUND, Hashing
 from openoutcry.journals.lineage.side_file import NotBelieved, NotNow, SideFile
 
 KEY = b"k" * 32
@@ -137,11 +138,18 @@ STATEMENTS = [
     "UPDATE shelves SET after = -1",
     "UPDATE blocks SET keys = x''",
     "UPDATE blocks SET keys = 7",
-    "UPDATE blocks SET high = low + 1",
-    "UPDATE OR REPLACE blocks SET kind = 5 - kind",
+    "UPDATE blocks SET number = -number",
+    "UPDATE blocks SET (keys, checksum) = (SELECT keys, checksum FROM blocks WHERE number = 1)",
+    "DELETE FROM starts",
+    "DELETE FROM starts WHERE place % 8 = 0",
+    "UPDATE starts SET block = block + 1",
+    "UPDATE starts SET block = 'x'",
+    "UPDATE starts SET lows = x''",
+    "UPDATE starts SET lows = substr(lows, 1, 8) WHERE length(lows) > 8",
+    "UPDATE OR REPLACE starts SET place = place + 1",
     "DROP TABLE blocks",
+    "DROP TABLE starts",
     "DROP TABLE shelves",
-    "DROP INDEX blocks_by_low",
     "INSERT INTO shelves VALUES(900000, 900001, x'00', 0, x'00')",
 ]
 
@@ -404,6 +412,71 @@ def test_several_may_index_one_journal_while_it_is_written(
         assert lineage.explain("e-2999").chain[-1].event_id == "e-2999"
 
 
+def test_an_index_that_another_process_writes_meanwhile_is_not_taken_for_damaged(
+    copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, expected = copied
+    with SqliteJournal(path) as journal:
+        journal.write([event(f"e-{number}") for number in range(3_000, 3_050)])
+    before = side(path).stat().st_ino
+    look, others = SideFile.positions, []
+
+    def written_meanwhile(file: SideFile, *asked: Any) -> list[int]:
+        if not others:
+            others.append("writes")
+            monkeypatch.setattr("openoutcry.journals.lineage.side_file._WAIT", "PRAGMA busy_timeout = 1")
+            with Lineage(path) as other:
+                other.index()
+        return look(file, *asked)
+
+    monkeypatch.setattr(SideFile, "positions", written_meanwhile)
+    with Lineage(path) as lineage:
+        assert lineage.explain(REFS[0]).text() == expected[0]
+        assert others
+        assert lineage.index().why_no_file == ""
+    assert side(path).stat().st_ino == before
+    assert told(path, *REFS) == expected
+
+
+def test_an_index_of_an_older_version_is_made_again(
+    copied: tuple[Path, list[str]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path, expected = copied
+    side(path).unlink()
+    monkeypatch.setattr(side_module, "FORM", side_module.FORM - 1)
+    assert told(path, *REFS) == expected
+    monkeypatch.undo()
+    with Lineage(path) as lineage:
+        assert lineage.index().added == 3_000
+    assert told(path, *REFS) == expected
+
+
+# -- names of one hash -------------------------------------------------------------------------------
+
+
+PRIME = (1 << HASH_BITS) - 5
+
+
+def namesake(name: str) -> str:
+    """Another name that has the same hash, divided by `PRIME`."""
+    number = int.from_bytes(name.encode(), "big")
+    others = ((number + PRIME * factor).to_bytes(len(name), "big") for factor in range(1, 1 << 20))
+    return next(other.decode() for other in others if other.isascii() and other.decode().isprintable())
+
+
+def test_names_with_the_hash_of_another_hide_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(side_module, "_modulus", lambda: PRIME)
+    monkeypatch.setattr(index_module, "_WRITTEN", 4)
+    path = traded(tmp_path / "firm.db", ["AAPL"])
+    record = "round:AAPL@1"
+    assert Hashing(PRIME, frozenset()).hash(namesake(record)) == Hashing(PRIME, frozenset()).hash(record)
+    expected = told(path, "AAPL@1", "o-1")
+    with SqliteJournal(path) as journal:
+        journal.write([event(namesake(record)), event(namesake(f"{record}:opened"))])
+    side(path).unlink()
+    assert told(path, "AAPL@1", "o-1") == expected
+
+
 # -- the same as a full scan -------------------------------------------------------------------------
 
 
@@ -422,6 +495,10 @@ class Scan:
 
     def catch_up(self, _tell: object = None) -> int:
         return 0
+
+    @contextmanager
+    def view(self, _tell: object = None) -> Iterator[None]:
+        yield
 
     def close(self) -> None:
         return

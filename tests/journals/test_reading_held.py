@@ -10,6 +10,7 @@ from journal_kit import NOON_NS, Factory, entries, entry, payloads, without_apsw
 
 from openoutcry.errors import JournalCorrupt
 from openoutcry.journals import JournalReader, SqliteJournal, recover_into
+from openoutcry.journals.rows import Batch
 from openoutcry.ports import Filter
 
 BATCHES = 100  # so many that opening, which looks at the newest, does not come to the old ones
@@ -79,6 +80,35 @@ def test_a_reader_sees_the_flipped_bit_too(factory: Factory, how: str) -> None:
     with reader(factory) as reading, pytest.raises(JournalCorrupt, match="positions 21 to 25") as caught:
         READS[how](reading)
     assert caught.value.position == DAMAGED
+
+
+def test_a_batch_is_unpacked_entry_by_entry_as_it_is_read(factory: Factory) -> None:
+    with reader(factory) as found:
+        row = found.batch(DAMAGED + 2)
+        assert row is not None
+        assert [Batch(row).at(place) for place in range(row.first, row.last + 1)] == found.read(
+            row.first - 1, 5
+        )
+        assert found.batch(found.head + 1) is None
+        flip(factory.path)
+    with reader(factory) as found, pytest.raises(JournalCorrupt, match=str(DAMAGED)):
+        found.batch(DAMAGED + 2)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda data: data[:-1],
+        lambda data: data[:-1] + b",[2,1,0,{}]]",
+        lambda data: data.replace(b"[2,", b"[7,"),
+    ],
+)
+def test_a_batch_that_is_none_is_not_unpacked(factory: Factory, change: Callable[[bytes], bytes]) -> None:
+    with reader(factory) as found:
+        row = found.batch(1 + BATCHES // 2 * 10 - 5)
+        assert row is not None
+        with pytest.raises(JournalCorrupt, match=str(row.first)):
+            Batch(row._replace(data=change(row.data))).at(row.first)
 
 
 def test_what_stands_around_a_damaged_batch_can_still_be_read(factory: Factory) -> None:

@@ -64,7 +64,7 @@ class Life:
     async def publish(self) -> None:
         for _ in range(self.chance.choice((1, 3, 40))):
             self.number += 1
-            kind = self.chance.choice((an_order, a_fill, a_tick, a_kill))
+            kind: Any = self.chance.choice((an_order, a_fill, a_tick, a_kill))
             event = kind(event_id=f"e-{self.number}", **self.its_scope(kind))
             assert await self.bus.publish(event)
             for name in self.handlers:

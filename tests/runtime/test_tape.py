@@ -682,3 +682,34 @@ async def test_a_whole_day_is_read_by_subscription_and_by_run(tmp_path: Path):
             levels = {entry.level for entry in run.entries()}
             assert levels == {Level.MEMORY, Level.PROCESS}
         assert day.runs[0].last + 1 == day.runs[1].first
+
+
+@virtual
+async def test_a_batch_that_goes_on_after_others_is_told_in_parts(disk: Disk):
+    async with recorded_bus(disk.journal) as bus:
+
+        async def on_tick(event: Event) -> None:
+            if event.event_id == "t-1":
+                await asyncio.sleep(0.5)
+
+        bus.subscribe("market_data", on_tick, name="a")
+        bus.subscribe("order", nothing, name="b")
+        await bus.publish_many([a_tick() for _ in range(500)])  # so that batches grow
+        await bus.join()
+        assert await bus.publish_many([a_tick(event_id=f"t-{number}") for number in range(4)]) == 4
+        await asyncio.sleep(0.1)
+        await bus.publish(an_order())
+        await bus.join()
+    run = the_run(disk.journal)
+    before, after = run.calls("a")[-2:]
+    (order,) = run.calls("b")
+    ids = {entry.position: entry.event_id for entry in run.entries()}
+    assert [[ids[int(place)] for place in call.places] for call in (before, after)] == [
+        ["t-0", "t-1"],
+        ["t-2", "t-3"],
+    ]
+    assert before.order < order.order < after.order
+    assert after.number - before.number == 2
+    assert after.begun_ns - before.begun_ns == 500 * MS
+    assert before.ended_ns == after.begun_ns
+    assert before.head < order.head <= after.head

@@ -169,10 +169,10 @@ def _tell(found: "Replayed", took_s: float) -> None:
     for one in found.first_differences():
         more = counts[one.agent] - 1
         say(f"  {one.text()}" + (f"   and {more:,} more" if more else ""))
-    if found.effects is not None:
-        _tell_effects(found.effects)
     for limit in found.limits:
         say(f"  Not known: {limit}.")
+    if found.effects is not None:
+        _tell_effects(found.effects)
     if found.into is not None:
         say(f"  Written into {found.into}")
         say(f"  Side by side: openoutcry page {found.journal} --compare {found.into}")

@@ -41,9 +41,7 @@ class Batch:
         positions: Where each of the events stands in the journal, 0 for one that is not there (yet); None if
             none of them does. Empty: none of them did when it was queued, and one does now, so that their
             settling has to be noted.
-        order: Its place among everything that is noted, where that is.
-        taken_ns: When it was taken, where that is noted.
-        head: Up to which position everything had been handed out then, where that is noted.
+        noted: When it was taken, and gone on with after others, where that is noted.
 
     """
 
@@ -52,18 +50,14 @@ class Batch:
         "attempts",
         "events",
         "first",
-        "head",
         "is_shared",
         "iterator",
         "lane",
-        "order",
+        "noted",
         "positions",
-        "taken_ns",
     )
 
-    head: int
-    order: int
-    taken_ns: int
+    noted: list[Any]
 
     def __init__(
         self,

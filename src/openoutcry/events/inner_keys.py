@@ -12,7 +12,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import chain
-from typing import Any, get_args, get_origin
+from typing import Any, Final, get_args, get_origin
 
 import msgspec
 
@@ -21,6 +21,9 @@ from openoutcry.events.fields import hints_of
 from openoutcry.events.foreign import shown
 from openoutcry.events.models import dump, is_model
 from openoutcry.events.registry import encoded_names
+
+_PLAIN: Final = frozenset((str, int, float, bool, type(None)))
+"""The types of what has no keys."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,8 +99,10 @@ def _in_value(given: Any, kept: Any, path: str) -> Iterator[StrangeKey]:
         kept = _as_array(kept)
         if len(given) > len(kept):
             return iter([StrangeKey(path, f"[{len(kept)}]", "")])
-    parts = zip(given, kept, strict=False)
-    return chain.from_iterable(_in_value(*pair, f"{path}[{at}]") for at, pair in enumerate(parts))
+    parts = enumerate(zip(given, kept, strict=False))
+    return chain.from_iterable(
+        _in_value(one, other, f"{path}[{at}]") for at, (one, other) in parts if type(one) not in _PLAIN
+    )
 
 
 def _in_object(given: Mapping[str, Any], kept: Any, path: str) -> Iterator[StrangeKey]:

@@ -211,11 +211,11 @@ class Log:
                 if row.last > after:
                     yield row
 
-    def batch(self, position: int) -> list[Stored]:
-        """Return the entries of the batch that holds a position; none when it is not kept."""
+    def batch(self, position: int) -> Row | None:
+        """Return the batch that holds a position, held against the chain; None when it is not kept."""
         with closing(self._held(_ONE, position)) as rows:
             row = next(rows, None)
-        return [] if row is None or position > row.last else self._open(row)
+        return None if row is None or position > row.last else row
 
     def link(self, position: int) -> bytes | None:
         """Return the checksum of the batch that ends at a position; None if none does."""

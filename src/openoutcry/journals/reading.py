@@ -61,7 +61,8 @@ class JournalReader:
             raise NotAJournal(f"{self.path} is empty; name the file that a bus writes to")
         schema.lend(self._db)
         found = schema.settings(self._db, self.path)
-        if key is None and found.get("checksum", ("", b""))[0] == KEYED:
+        self._is_sealed: bool = found.get("checksum", ("", b""))[0] == KEYED
+        if key is None and self._is_sealed:
             return None
         schema.check_settings(found, chain, self.path)
         return chain
@@ -69,7 +70,7 @@ class JournalReader:
     @property
     def is_sealed(self) -> bool:
         """Whether the journal is sealed with a key, whether that was given or not."""
-        return schema.settings(self._db, self.path).get("checksum", ("", b""))[0] == KEYED
+        return self._is_sealed
 
     @property
     def version(self) -> int:
@@ -142,8 +143,11 @@ class JournalReader:
         """
         return self._log.batches(after)
 
-    def batch(self, position: int) -> list[Stored]:
-        """Return the entries of the batch that holds a position; none when it is not kept."""
+    def batch(self, position: int) -> Row | None:
+        """Return the batch that holds a position, as it is stored; None when it is not kept.
+
+        Raises `JournalCorrupt` where it is not what was written.
+        """
         return self._log.batch(position)
 
     def link(self, position: int) -> bytes | None:

@@ -297,6 +297,49 @@ def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:
         raise _damaged(row, str(problem)) from problem
 
 
+class Batch:
+    """A row whose entries are unpacked one by one, as they are asked for.
+
+    Attributes:
+        row: The row.
+
+    Raises:
+        JournalCorrupt: Its data is not what `pack` made.
+
+    """
+
+    __slots__ = ("_elements", "row")
+
+    def __init__(self, row: Row) -> None:
+        self.row: Row = row
+        try:
+            self._elements = _split(row.data)
+        except msgspec.DecodeError as problem:
+            raise _damaged(row, str(problem)) from problem
+        if len(self._elements) != row.size:
+            raise _damaged(row, f"it has {len(self._elements)} entries and should have {row.size}")
+
+    def at(self, position: int) -> Stored:
+        """Return the entry at a position of the row. Raises `JournalCorrupt`."""
+        row = self.row
+        try:
+            element = _decode_one(self._elements[position - row.first])
+            return Stored(
+                position,
+                bytes(element.event),
+                LANES[element.lane],
+                LEVELS[element.level],
+                row.first_ns + element.after_ns,
+                element.header,
+            )
+        except (msgspec.DecodeError, IndexError) as problem:
+            raise _damaged(row, str(problem)) from problem
+
+
+_split: Final = msgspec.json.Decoder(list[msgspec.Raw]).decode
+_decode_one: Final = msgspec.json.Decoder(_Element).decode
+
+
 class _Lane(msgspec.Struct, array_like=True, gc=False, frozen=True):
     lane: int
 

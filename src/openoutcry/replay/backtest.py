@@ -34,11 +34,11 @@ from openoutcry.replay.day import made_in, manifest_of
 from openoutcry.replay.engine import SEED, Switch, switched_on
 from openoutcry.replay.feed import Contents, Feed
 from openoutcry.replay.keeping import delete, must_be_new
+from openoutcry.replay.stepped import SteppedLoop
 from openoutcry.replay.tables import Rules
 from openoutcry.replay.venue import VenueBus, set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.units import NS_PER_S, NS_PER_US
-from openoutcry.virtual import VirtualLoop
 
 AFTERWARDS_S: Final = 86_400.0
 """So long in virtual time agents may go on when the data are over."""
@@ -267,7 +267,7 @@ def _run_into(
         file = SqliteJournal(path)
     with closing(file):
         random.seed(SEED)
-        loop = VirtualLoop(VirtualClock(data.first_ns), limit_s=None)
+        loop = SteppedLoop(VirtualClock(data.first_ns), limit_s=None)
         clock = loop.clock
         with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
             with own_time(clock), switched_on(denial):
@@ -293,7 +293,7 @@ class _Backtest:
     """One run."""
 
     def __init__(
-        self, feed: Feed, data: Contents, cast: Cast, file: SqliteJournal, loop: VirtualLoop
+        self, feed: Feed, data: Contents, cast: Cast, file: SqliteJournal, loop: SteppedLoop
     ) -> None:
         self._feed = feed
         self._first_ns = data.first_ns

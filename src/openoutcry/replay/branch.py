@@ -15,6 +15,7 @@ import msgspec
 
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome
+from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.replay.change import Change, is_of
 from openoutcry.replay.comparing import compared
 from openoutcry.replay.day import Day, Entry
@@ -58,8 +59,16 @@ class BranchBus(Protocol):
         """Return how many events some subscriptions have not settled, of those that have any."""
         ...
 
+    def kin(self, name: str) -> Iterable[str]:
+        """Return the names of the subscriptions of the same agent, this one included."""
+        ...
+
     def go_freely(self, name: str) -> None:
         """Have a subscription take what comes; compute the rounds that expect it."""
+        ...
+
+    def is_otherwise(self, record: Any) -> bool | None:
+        """Whether the round that a record is about is another one than on the day; None: not known yet."""
         ...
 
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
@@ -75,6 +84,7 @@ class Branch(Script):
         touched: The subscriptions that are touched.
         left_out: Events from outside that are not handed out, since what they answer was not sent.
         passed: Recorded events that were not published when it was their turn.
+        withheld: The records of the day that are not handed out: what they tell of went otherwise.
         behind: How many events touched subscriptions had not settled at the end, by name.
 
     """
@@ -85,6 +95,10 @@ class Branch(Script):
         self, day: Day, known: Knowledge, change: Change, *, joins: bool = False, is_kept: bool = False
     ) -> None:
         super().__init__(day, is_kept=is_kept)
+        self.record = "replay" if is_kept else "rounds"
+        self.withheld: set[str] = set()
+        self._stood: set[str] = set()
+        self._recorded = {record.event.event_id for record in day.records}
         self.behind: dict[str, int] = {}
         self._quiet = day.quiet_ids() if joins else frozenset[str]()
         self.change = change
@@ -107,11 +121,12 @@ class Branch(Script):
         return name in self.touched or is_of(name, self.change.names)
 
     def touch(self, name: str) -> None:
-        """A subscription is not handed what it was handed on the day."""
+        """A subscription is not handed what it was handed on the day; nor are its agent's others."""
         if name not in self.touched:
-            self.touched.add(name)
             assert self.bus is not None, "it is there before anything is handed out"
-            self.bus.go_freely(name)
+            for one in {name, *self.bus.kin(name)} - self.touched:
+                self.touched.add(one)
+                self.bus.go_freely(one)
 
     def _touch_takers(self, event: Any) -> None:
         assert self.bus is not None, "as above"
@@ -226,6 +241,31 @@ class Branch(Script):
         finally:
             self._awaited = None
 
+    def stands(self, record: Any) -> bool:
+        """Whether a record of the day is what the bus would write now; if not, who takes it is touched."""
+        assert self.bus is not None, "as above"
+        if record.event_id in self.withheld or self.bus.is_otherwise(record) is not False:
+            self._withhold(record)
+            return False
+        self._stood.add(record.event_id)
+        return True
+
+    def is_new(self, record: Any) -> bool:
+        """Whether a record that the bus has written now is handed out: where it stands for another one."""
+        assert self.bus is not None, "as above"
+        event_id = record.event_id
+        is_of_round = isinstance(record, RoundOpened | RoundReleased | RoundLate)
+        if not is_of_round or event_id in self._stood:
+            return False
+        if event_id in self._recorded and event_id not in self.withheld and not self.bus.is_otherwise(record):
+            return False  # that of the day comes
+        self._withhold(record)
+        return True
+
+    def _withhold(self, record: Any) -> None:
+        self.withheld.add(record.event_id)
+        self._touch_takers(record)
+
     def _is_left(self, entry: Entry) -> bool:
         """Whether an event from outside comes all the same: not the fill of an order that was not sent."""
         order_id = getattr(entry.event, "order_id", None)
@@ -242,11 +282,21 @@ class BranchRound(PlayedRound):
     Attributes:
         is_computed: Whether it is.
         is_changed: Whether its outcome is another one than on the day, or comes later.
+        has_other_terms: Whether others are expected, or another number of them.
         waiters: The subscriptions that wait for it.
 
     """
 
-    __slots__ = ("_answers", "_branch", "_look_at", "_recorded_ns", "is_changed", "is_computed", "waiters")
+    __slots__ = (
+        "_answers",
+        "_branch",
+        "_look_at",
+        "_recorded_ns",
+        "has_other_terms",
+        "is_changed",
+        "is_computed",
+        "waiters",
+    )
 
     def __init__(self, branch: Branch, look_at: Any, *made_of: Any) -> None:
         super().__init__(*made_of)
@@ -257,11 +307,12 @@ class BranchRound(PlayedRound):
         self.waiters: set[str] = set()
         self._recorded_ns = self.due_ns
         terms = self.past.terms
-        is_other = (frozenset(terms.roster), terms.quorum_count) != (
-            self.terms.roster,
-            self.terms.quorum_count,
+        now = self.terms
+        self.has_other_terms: bool = (frozenset(terms.roster), terms.quorum_count) != (
+            now.roster,
+            now.quorum_count,
         )
-        if is_other or any(map(branch.is_touched, self.terms.roster)):
+        if self.has_other_terms or any(map(branch.is_touched, self.terms.roster)):
             self.compute(self.opened_ns)
 
     def compute(self, now_ns: int) -> None:

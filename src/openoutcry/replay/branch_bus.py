@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Collection, Iterable
+from inspect import ismodule
 from typing import Any, Final
 
 from openoutcry.core.barrier import Recall, Round, Verdict
@@ -9,6 +10,7 @@ from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import Terms
 from openoutcry.core.wording import some_of
 from openoutcry.errors import ConfigError
+from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.printable import printable
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.branch import Branch, BranchRound
@@ -19,6 +21,7 @@ from openoutcry.replay.gates import HeldAdmission
 from openoutcry.replay.taking import RESOLUTION_NS, PlayedMailbox
 from openoutcry.runtime.api.answers import Outside, Question
 from openoutcry.runtime.delivery.causation import Cause, current
+from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.barriers import SignalBarrier
 from openoutcry.runtime.rounds.rounds import Ballot
 from openoutcry.units import NS_PER_S
@@ -170,6 +173,16 @@ class ChangedBus(ReplayedBus):
         groups = self._bus.router.route(event)
         return [subscription.name for group in groups for subscription in group.subscriptions]
 
+    def kin(self, name: str) -> Iterable[str]:
+        """Return the names of the subscriptions of the same agent: by object or by name."""
+        objects = {id(one) for sub in self._bus.router if sub.name == name for one in _objects_of(sub)}
+        agent = name.partition(".")[0]
+        return [
+            sub.name
+            for sub in self._bus.router
+            if is_of(sub.name, (agent,)) or any(id(one) in objects for one in _objects_of(sub))
+        ]
+
     def go_freely(self, name: str) -> None:
         """Have a subscription take what comes, and compute the open rounds that expect it."""
         for subscription in self._bus.router:
@@ -182,6 +195,20 @@ class ChangedBus(ReplayedBus):
                 one.compute(self._bus.clock.now_ns())
                 self._rounds.find(one.round_id).tick()
 
+    def is_otherwise(self, record: Any) -> bool | None:
+        """Whether the round that a record is about is another one than on the day; None: not known yet."""
+        for one in self._rounds_played:
+            if (one.round_id, one.past.terms.ordinal) == (record.round_id, getattr(record, "ordinal", 0)):
+                return self._is_otherwise(one, record)
+        return isinstance(record, RoundOpened | RoundReleased | RoundLate)
+
+    def _is_otherwise(self, one: BranchRound, record: Any) -> bool | None:
+        if isinstance(record, RoundOpened):
+            return one.has_other_terms
+        if isinstance(record, RoundLate) and self._branch.is_touched(record.agent):
+            return record.signal_id is None or record.signal_id in self._branch.passed
+        return True if one.is_changed else (None if one.outcome is None else one.has_other_terms)
+
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
         """Admit an event that is not as recorded."""
         admission, vote = self._admission, None
@@ -189,3 +216,9 @@ class ChangedBus(ReplayedBus):
         if votes:
             vote = Ballot(self._rounds, event, self._rounds.agent_of(event), None)
         return await admission.let_in_new(event, priority, level, vote)
+
+
+def _objects_of(subscription: Subscription) -> list[object]:
+    """Return whose method the handler of a subscription is; nothing for a function."""
+    owner = getattr(subscription.handler, "__self__", None)
+    return [] if owner is None or ismodule(owner) else [owner]

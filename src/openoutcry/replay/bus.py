@@ -16,9 +16,10 @@ from openoutcry.ports import Entry as WrittenEntry
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Entry, PastRound
-from openoutcry.replay.gates import HeldAdmission, PlayedRound
+from openoutcry.replay.gates import HeldAdmission, HeldDispatcher, PlayedRound
 from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script
+from openoutcry.replay.stepped import SteppedThread
 from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.replay.venue import VenueBus
 from openoutcry.runtime.api.answers import Outside
@@ -57,6 +58,7 @@ class ReplayedBus(VenueBus):
             admission=partial(HeldAdmission, script),
             new_round=self._new_round,
             mailboxes=self._new_mailbox if script.day.is_taped else None,
+            threads=self._new_thread,
         )
         self._journal = MemoryJournal(script.day.origin)
         super().__init__(**_arguments(script), journal=self._journal)
@@ -88,6 +90,11 @@ class ReplayedBus(VenueBus):
         box = self._boxes[name] = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), **options)
         return box
 
+    def _new_thread(self, name: str) -> SteppedThread:
+        """Make a thread whose calls take as long as they did on the day, where that is known."""
+        box = self._boxes.get(name)
+        return SteppedThread((lambda _: None) if box is None else box.ends_ns, name)
+
     def link_mailboxes(self) -> None:
         """Before the start: have each mailbox wake the worker of its subscription."""
         for subscription in self._bus.router:
@@ -97,6 +104,7 @@ class ReplayedBus(VenueBus):
                     subscription.wake_all,
                     partial(self._cut, subscription),
                     self._timeouts.get(subscription.name),
+                    in_threads=subscription.options.blocking,
                 )
 
     def _cut(self, subscription: Subscription, batch: Batch, is_superseded: bool) -> None:
@@ -127,9 +135,9 @@ class ReplayedBus(VenueBus):
         """Everything that was recorded has been handed out."""
 
     @property
-    def astray_count(self) -> int:
-        """How many events were taken in another order than on the day."""
-        return sum(box.astray_count for box in self._boxes.values())
+    def unhanded_count(self) -> int:
+        """How many events were not handed to who took them on the day."""
+        return sum(box.unhanded_count for box in self._boxes.values())
 
     def remember(self) -> None:
         """Before the start: put what came before the replayed stretch into the journal, as settled."""
@@ -162,6 +170,12 @@ class ReplayedBus(VenueBus):
             event = entry.event
             vote = Ballot(self._rounds, event, self._rounds.agent_of(event), None)
         return await admission.let_in(entry, vote)
+
+    def hand_out(self, record: Any) -> None:
+        """Hand a record of the day to those that name its type."""
+        dispatcher = self._admission.dispatcher
+        assert isinstance(dispatcher, HeldDispatcher), "its admission makes one"
+        dispatcher.hand_out(record)
 
     def is_open(self, one: PastRound) -> bool:
         """Whether a round is open, or was."""
@@ -234,7 +248,7 @@ def _arguments(script: Script) -> dict[str, Any]:
         "persistence_config": PersistenceConfig(
             **levels,
             levels=dict(persistence.get("levels", {})),
-            record="replay" if script.is_kept else "off",
+            record=script.record,
             socket=False,
         ),
     }

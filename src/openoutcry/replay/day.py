@@ -25,9 +25,13 @@ from openoutcry.journals.tape import RecordedCall
 from openoutcry.ports import Level, Stored
 from openoutcry.replay.taking import Step
 from openoutcry.runtime.api.answers import Question
+from openoutcry.runtime.delivery.call_guard import ABANDON_S
+from openoutcry.units import NS_PER_S
 
 PAGE: Final = 4_096
 NEVER_NS: Final = 2**63 - 1
+OTHER_TIMES_NS: Final = 60 * NS_PER_S
+"""Where every event is as far as that from when it was admitted, a day had times of its own."""
 _TIMED_OUT: Final = ("CancelledError", "TimeoutError")
 _DERIVED: Final = re.compile(r"[0-9a-f]{26}-[0-9a-f]+")
 
@@ -103,7 +107,7 @@ class Day:
         is_taped: Whether everything that was taken, and all that lives in memory alone, was recorded.
         entries: Its events, in the order in which they were handed out.
         by_id: The same by id.
-        records: What the bus has recorded of itself, by position.
+        records: What the bus has recorded of itself, and when whoever names such records was handed it.
         rounds: Its rounds by id; several of one id in order.
         answers: What was answered from outside, by question.
         steps: What each subscription took, in order.
@@ -127,7 +131,7 @@ class Day:
     is_taped: bool = False
     entries: list[Entry] = field(default_factory=list)
     by_id: dict[str, Entry] = field(default_factory=dict)
-    records: list[tuple[int, Any]] = field(default_factory=list)
+    records: list[Entry] = field(default_factory=list)
     rounds: dict[str, list[PastRound]] = field(default_factory=dict)
     answers: dict[Question, AnswerRecorded] = field(default_factory=dict)
     steps: dict[str, list[Step]] = field(default_factory=dict)
@@ -164,6 +168,14 @@ class Day:
         self.by_id = {entry.event.event_id: entry for entry in self.entries}
 
     @property
+    def has_own_times(self) -> bool:
+        """Whether its events had times of another session, as `stamps` gives them, not the clock's."""
+        made = [entry for entry in self.entries if entry.is_made]
+        return bool(made) and all(
+            abs(time_ns_of(entry.event) - entry.stored.wall_ns) > OTHER_TIMES_NS for entry in made
+        )
+
+    @property
     def origin(self) -> str:
         """What its bus derived ids from."""
         return self.manifest.origin
@@ -172,6 +184,11 @@ class Day:
     def settings(self) -> Mapping[str, Any]:
         """The settings of its bus."""
         return self.manifest.settings
+
+
+def time_ns_of(event: Any) -> int:
+    """Return the time that an event says, in nanoseconds since 1970; 0 where it says none."""
+    return getattr(event, "timestamp_ns", None) or 0
 
 
 def recorded_app(path: Path, key: bytes | None = None) -> str:
@@ -241,12 +258,13 @@ def _day_of(path: Path, run: RecordedRun, runs_count: int) -> Day:
                 "class in the app's module"
             )
         if event_type_of(event) in RECORDS:
-            day.records.append((one.position, event))
+            day.records.append(_record(one, event, day))
             _note_round(day.rounds, event, day.started_wall_ns)
         else:
             day.entries.append(_entry(one, event, day, made))
     if day.is_taped:
         day.entries.sort(key=lambda entry: (entry.at_ns, entry.position))
+        day.records.sort(key=lambda entry: (entry.at_ns, entry.position))
     for record in run.answers:
         asked = Question(record.name, record.subscription, record.causation_id or "", record.ordinal)
         day.answers.setdefault(asked, record)
@@ -280,22 +298,31 @@ def _is_made(head: Any, event: Any, made: set[str] | None) -> bool:
 
 def _entry(one: RecordedEntry, event: Any, day: Day, made: set[str] | None) -> Entry:
     """Return an entry."""
-    after_ns = day.entries[-1].at_ns if day.entries else 0
-    if one.at_ns is not None:
-        at_ns = max(0, one.at_ns)
-    else:
-        at_ns = max(after_ns, 0 if day.is_taped else one.wall_ns - day.started_wall_ns)
     stored = _stored(one)
     head = stored.head()
-    return Entry(stored, event, at_ns, _is_made(head, event, made), head.causation_id)
+    return Entry(stored, event, _at_ns(one, day), _is_made(head, event, made), head.causation_id)
+
+
+def _record(one: RecordedEntry, event: Any, day: Day) -> Entry:
+    """Return the entry of a record: nobody has published it."""
+    return Entry(_stored(one), event, _at_ns(one, day), is_made=False)
+
+
+def _at_ns(one: RecordedEntry, day: Day) -> int:
+    """Return when an entry was handed out, or at the earliest."""
+    if one.at_ns is not None:
+        return max(0, one.at_ns)
+    after_ns = day.entries[-1].at_ns if day.entries else 0
+    return max(after_ns, 0 if day.is_taped else one.wall_ns - day.started_wall_ns)
 
 
 def _check_causes(day: Day) -> None:
     """Raise if what agents answered is not in the journal."""
+    known = {*day.by_id, *(record.event.event_id for record in day.records)}
     unknown = [
         entry
         for entry in day.entries
-        if entry.is_made and (entry.cause_id or entry.event.event_id) not in day.by_id
+        if entry.is_made and (entry.cause_id or entry.event.event_id) not in known
     ]
     if unknown:
         raise RecordTooThin(
@@ -313,14 +340,17 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
         places = {entry.position for entry in day.entries}
         untimed = (one.position for one in run.entries(run.started_at) if one.at_ns is None)
         first = min(gap.first, next((place for place in untimed if place in places), gap.first))
-        day.beyond |= {entry.event.event_id for entry in day.entries if entry.position >= first}
+        found = (*day.entries, *day.records)
+        day.beyond |= {entry.event.event_id for entry in found if entry.position >= first}
         day.entries = [entry for entry in day.entries if entry.position < first]
+        day.records = [record for record in day.records if record.position < first]
         if not day.entries:
             raise RecordTooThin(
                 f"{day.path}: {gap.why}, from the first event on; nothing of it can be replayed"
             )
         day.index()
-    ids = {entry.position: entry.event.event_id for entry in day.entries}
+    ids = {entry.position: entry.event.event_id for entry in (*day.entries, *day.records)}
+    known = set(ids.values())
     durable = sorted(entry.position for entry in day.entries if entry.level)
     for call in run.calls():
         taken = [ids.get(place) if isinstance(place, int) else place for place in call.places]
@@ -328,7 +358,8 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
             day.failed.add((call.subscription, taken[-1] or ""))
         elif call.end != "handled":
             day.unended.add((call.subscription, taken[-1] or ""))
-        if _was_cut(call):
+        cut_ns = _cut_ns(call)
+        if cut_ns is not None:
             day.cut.add((call.subscription, taken[-1] or ""))
             cause = day.by_id.get(taken[-1] or "")
             round_id = None if cause is None else getattr(cause.event, "round_id", None)
@@ -339,20 +370,33 @@ def _read_tape(day: Day, run: RecordedRun) -> None:
         head = durable[reached - 1] if reached else 0
         steps = day.steps.setdefault(call.subscription, [])
         for number, event_id in enumerate(taken):
-            if event_id in day.by_id:
+            if event_id is not None and event_id in known:
                 ended_ns = NEVER_NS if call.ended_ns is None else call.ended_ns
                 day.settled_ns[event_id] = max(day.settled_ns.get(event_id, 0), ended_ns)
-                attempt = 1 if number else call.attempt
                 is_last = number == len(taken) - 1
-                cut_ns = call.ended_ns if is_last and _was_cut(call) else None
-                is_superseded = call.end == "superseded"
-                steps.append(Step(call.lane, event_id, attempt, call.begun_ns, head, cut_ns, is_superseded))
+                steps.append(
+                    Step(
+                        call.lane,
+                        event_id,
+                        1 if number else call.attempt,
+                        call.begun_ns,
+                        head,
+                        cut_ns if is_last else None,
+                        call.end == "superseded",
+                        call.ended_ns,
+                        call.order,
+                    )
+                )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
 
 
-def _was_cut(call: RecordedCall) -> bool:
-    """Whether a call was ended from outside, as a time-out does."""
-    return call.end == "superseded" or (call.end in ("failed", "buried") and call.error in _TIMED_OUT)
+def _cut_ns(call: RecordedCall) -> int | None:
+    """Return when a call was ended from outside, as a time-out does; None for one that ended by itself."""
+    has_failed = call.end in ("failed", "buried")
+    if has_failed and not call.error and call.ended_ns is not None:  # it went on, and was abandoned
+        return call.ended_ns - round(ABANDON_S * NS_PER_S)
+    is_cut = call.end == "superseded" or (has_failed and call.error in _TIMED_OUT)
+    return call.ended_ns if is_cut else None
 
 
 def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:
@@ -363,7 +407,9 @@ def _cut(day: Day, from_ns: int | None, to_ns: int | None) -> None:
     day.from_ns = max(0, first_ns)
     day.before = [entry.stored for entry in earlier if entry.level]
     later = [entry for entry in day.entries if entry.at_ns >= last_ns]
-    day.beyond |= {entry.event.event_id for entry in (*earlier, *later)}
+    aside = [record for record in day.records if not first_ns <= record.at_ns < last_ns]
+    day.records = [record for record in day.records if first_ns <= record.at_ns < last_ns]
+    day.beyond |= {entry.event.event_id for entry in (*earlier, *later, *aside)}
     day.entries = day.entries[len(earlier) : len(day.entries) - len(later)]
     if not day.entries:
         raise RecordTooThin(

@@ -14,6 +14,7 @@ from typing import Any, Final
 from openoutcry.clocks import VirtualClock
 from openoutcry.errors import EffectDenied
 from openoutcry.observers.current import handler
+from openoutcry.replay.stepped import stepped_thread
 from openoutcry.units import NS_PER_S
 
 _WRITES: Final = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
@@ -100,11 +101,16 @@ def _shown(arguments: tuple[Any, ...]) -> str:
 def virtual_time(clock: VirtualClock) -> Iterator[None]:
     """Have the functions of the `time` module read a clock, for whoever calls them as `time.time()`.
 
-    `time.sleep` moves it. What was imported by name before reads the machine's, and so does `datetime.now`.
+    `time.sleep` moves it; in the thread of a handler it waits for it. What was
+    imported by name before reads the machine's, and so does `datetime.now`.
     """
 
     def sleep(seconds: float) -> None:
-        clock.advance(max(0, round(seconds * NS_PER_S)))
+        thread = stepped_thread()
+        if thread is not None and seconds > 0:
+            thread.sleep(seconds)
+        else:
+            clock.advance(max(0, round(seconds * NS_PER_S)))
 
     there: dict[str, Callable[..., Any]] = {
         "time": lambda: clock.wall_ns() / NS_PER_S,

@@ -21,10 +21,10 @@ from openoutcry.replay.comparing import Difference, Hashes, hashes_of
 from openoutcry.replay.day import Day
 from openoutcry.replay.outcome import Effects, effects_of
 from openoutcry.replay.script import Script
+from openoutcry.replay.stepped import SteppedLoop
 from openoutcry.replay.venue import set_up_both
 from openoutcry.runtime.durability.recorder import running_app, running_broker
 from openoutcry.version import __version__
-from openoutcry.virtual import VirtualLoop
 
 S = TypeVar("S", bound=Script)
 B = TypeVar("B", bound=ReplayedBus)
@@ -32,6 +32,10 @@ B = TypeVar("B", bound=ReplayedBus)
 SEED: Final = 0
 SETTLING_S: Final = 1.0
 """After so long in virtual time, whoever is not settled is behind."""
+_DOES_NOT_WAIT: Final = (
+    "it was over before rounds in which answers are missing or late, as the market does not wait; a day that "
+    "a program played as fast as it could needs --join (joins=True): the market waits where it had waited"
+)
 
 
 class Replayed(msgspec.Struct, frozen=True, kw_only=True):
@@ -133,10 +137,8 @@ def what_if_here(
         )
     if branch.behind:
         counts = listed(f"{name} with {count:,}" for name, count in branch.behind.items())
-        limits.append(
-            f"when the record was over events waited for {counts}: what comes from outside does not wait for "
-            "those who are late, unless asked to where it had (--join)"
-        )
+        why = f"when the day was over events still waited for {counts}"
+        limits.insert(0, why if joins else f"{why}: {_DOES_NOT_WAIT}")
     strange = sorted({one.agent for one in branch.differences if not branch.is_touched(one.agent)})
     if strange:
         limits.append(
@@ -175,12 +177,17 @@ def run_here(
     """
     random.seed(SEED)
     day = script.day
-    loop = VirtualLoop(VirtualClock(day.started_wall_ns), limit_s=None)
+    loop = SteppedLoop(VirtualClock(day.started_wall_ns), limit_s=None)
     loop.clock.advance_to(day.from_ns)
     clock = loop.clock
-    with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
+    with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=_stamp_of(script, clock)):  # noqa: SIM117
         with own_time(clock), switched_on(denial):
             return runner.run(_run(script, new_bus, (app, broker), target, others or {}))
+
+
+def _stamp_of(script: Script, clock: VirtualClock) -> Callable[[], int]:
+    """Return what gives events their times: the clock or, where the day had times of its own, the day."""
+    return script.session_ns if script.day.has_own_times else clock.wall_ns
 
 
 @contextmanager
@@ -222,7 +229,7 @@ async def _run(
         finally:
             script.is_closed = True
             await bus.stop(timeout_s=0)
-    script.astray_count = bus.astray_count
+    script.unhanded_count = bus.unhanded_count
     return bus
 
 
@@ -255,8 +262,11 @@ def _limits(script: Script) -> tuple[str, ...]:
         )
     if script.day.gap:
         found.append(f"{script.day.gap}; the day was replayed up to there")
-    if script.astray_count:
-        found.append(f"{script.astray_count} events were taken in another order than the tape says")
+    if script.unhanded_count:
+        found.append(
+            f"{script.unhanded_count} events that were taken on the day were not handed to who took them: "
+            "it is not subscribed to them any more"
+        )
     if script.day.runs_count > 1:
         found.append(
             f"the journal has {script.day.runs_count} runs; what came after the first restart was not "

@@ -5,19 +5,44 @@ They are handed to the bus as its `Parts`. Nothing in the runtime knows that it 
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from openoutcry.core.barrier import NEVER_NS, Recall, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome, StandIn, Status
 from openoutcry.core.terms import Terms
-from openoutcry.events import RoundReleased
+from openoutcry.errors import OpenOutcryError
+from openoutcry.events import RoundReleased, encode
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.script import Script
 from openoutcry.runtime.admission.again import Answer
 from openoutcry.runtime.admission.fast_path import Vote
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import current, outbox_of, stamp_cause
+from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.state import BusState
+
+
+class HeldDispatcher(Dispatcher):
+    """A dispatcher that hands out the records of the day in place of those that the bus writes now."""
+
+    def __init__(self, script: Script, *made_of: Any) -> None:
+        super().__init__(*made_of)
+        self._script = script
+
+    def release_record(self, event: Any, position: int, at_ns: int) -> None:
+        """Hand out what the bus has recorded now, if that is new."""
+        if self._script.is_new(event):
+            super().release_record(event, position, at_ns)
+
+    def hand_out(self, record: Any) -> None:
+        """Hand a record of the day to those that name its type; it does not stand in this bus's journal."""
+        if self.staged:
+            self.deliver()
+        now_ns = self._bus.clock.now_ns()
+        for group in self._bus.router.route(record):
+            if group.subscriptions:
+                self.push(group.subscriptions, [record], now_ns)
 
 
 class HeldAdmission(Admission):
@@ -25,6 +50,7 @@ class HeldAdmission(Admission):
 
     def __init__(self, script: Script, bus: BusState, make_slot: Callable[..., Any], releasers: Any) -> None:
         self._script = script
+        self.new_dispatcher = partial(HeldDispatcher, script)
         super().__init__(bus, make_slot, releasers)
 
     def _learn(self, cls: type) -> None:
@@ -96,6 +122,12 @@ class HeldAdmission(Admission):
         survives = self._durable.level(self.access.check(event), level)
         script = self._script
         if not (survives or script.knows(event.event_id) or script.day.is_taped):
+            return None
+        try:
+            encode(event)
+        except OpenOutcryError:
+            if survives:
+                raise  # as on the day
             return None
         if script.is_repeated(event.event_id):
             return None

@@ -14,11 +14,12 @@ import asyncio
 from collections import deque
 from collections.abc import Awaitable, Callable
 from functools import partial
-from typing import Any, Final, Protocol
+from heapq import merge
+from typing import Any, Final, Literal, Protocol
 
-from openoutcry.events import event_type_of
+from openoutcry.events import RECORDS, event_type_of
 from openoutcry.replay.comparing import Difference, compared
-from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.day import Day, Entry, PastRound, time_ns_of
 from openoutcry.replay.taking import Pace
 from openoutcry.units import NS_PER_S
 
@@ -44,6 +45,10 @@ class OpensRounds(Protocol):
         """Open it as it was on the day."""
         ...
 
+    def hand_out(self, record: Any) -> None:
+        """Hand a record of the bus to those that name its type."""
+        ...
+
 
 class Script:
     """What is to happen, and what has.
@@ -56,10 +61,11 @@ class Script:
         differences: What they did otherwise, in the order in which it was found.
         pace: How far it is, for the mailboxes.
         cut_count: How many events were published that the day had published later, or was about to.
-        astray_count: How many events were taken in another order than on the day.
+        unhanded_count: How many events were not handed to who took them on the day.
         aside_count: How many events were published outside of handlers, and not compared.
         is_closed: Whether the replay is over, so that nothing that is published counts.
         is_kept: Whether the bus journals everything, to be kept as a file.
+        record: What the bus records of itself: `replay` where it is kept, else nothing.
         admits_what_is_new: Whether others are handed what was published now, where the record has something
             else.
 
@@ -71,15 +77,17 @@ class Script:
         self.day = day
         self.strict = strict
         self.is_kept = is_kept
+        self.record: Literal["off", "rounds", "replay"] = "replay" if is_kept else "off"
         self.published: dict[str, Any] = {}
         self.offered: dict[str, tuple[str, int]] = {}
         self.differences: list[Difference] = []
         self.pace = Pace(_now_ns, _call_at)
-        self.cut_count = self.aside_count = self.astray_count = 0
+        self.cut_count = self.aside_count = self.unhanded_count = 0
         self.is_closed = False
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
         self._missing: dict[str, Difference] = {}
+        self._session_ns = time_ns_of(day.entries[0].event) if day.entries else day.started_wall_ns
         self._awaited: tuple[str, asyncio.Future[None]] | None = None
 
     # -- what agents publish ------------------------------------------------------------------------
@@ -209,16 +217,25 @@ class Script:
 
     # -- what is handed out -------------------------------------------------------------------------
 
+    def session_ns(self) -> int:
+        """Return the time of a day that had times of its own: the latest of what has come so far."""
+        return self._session_ns
+
     async def play(self, admit: Admit, rounds: "OpensRounds") -> None:
         """Hand out the day, from its start to its end."""
         loop = asyncio.get_running_loop()
         openings = deque(
             sorted((one for known in self.day.rounds.values() for one in known), key=lambda one: one.at_ns)
         )
-        for entry in self.day.entries:
+        for entry in merge(self.day.entries, self.day.records, key=lambda one: (one.at_ns, one.position)):
             while openings and openings[0].at_ns <= entry.at_ns:
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
+            if event_type_of(entry.event) in RECORDS:
+                if self.stands(entry.event):
+                    rounds.hand_out(entry.event)
+                continue
+            self._session_ns = max(self._session_ns, time_ns_of(entry.event))
             if await self._turn_of(loop, entry):
                 await self._hand_out(entry, admit)
             if entry.level:
@@ -226,11 +243,21 @@ class Script:
         for one in openings:
             await self._open(loop, one, rounds)
 
+    def stands(self, record: Any) -> bool:  # noqa: ARG002 - for a script with a change
+        """Whether a record of the day is what the bus would write now: always, where nothing is changed."""
+        return True
+
+    def is_new(self, record: Any) -> bool:  # noqa: ARG002 - likewise
+        """Whether a record that the bus has written now is handed out: never, as that of the day is."""
+        return False
+
     async def _hand_out(self, entry: Entry, admit: Admit) -> None:
         """Admit a recorded event, and let who has published it go on."""
         event_id = entry.event.event_id
         self._handed.add(event_id)
         await admit(entry)
+        # (What lives in memory is in the mailboxes when what it has staged has been delivered.)
+        asyncio.get_running_loop().call_soon(self.pace.handed_out, event_id)
         turn = self._turns.pop(event_id, None)
         if turn is not None and not turn.done():
             turn.set_result(True)

@@ -5,6 +5,8 @@ Without a tape a mailbox is like any other.
 
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
+from heapq import heapify
+from statistics import median_low
 from typing import Any, Final, NamedTuple
 
 from openoutcry.core.lanes import Batch, Lane, LaneName
@@ -13,6 +15,8 @@ from openoutcry.core.mailbox import Mailbox
 NEVER_NS: Final = 2**63 - 1
 RESOLUTION_NS: Final = 2
 """A timer of the loop may fire so much early."""
+GIVE_WAY_MOST: Final = 8
+"""So many turns of the loop a mailbox waits for others that had begun before it."""
 
 
 class Step(NamedTuple):
@@ -26,6 +30,8 @@ class Step(NamedTuple):
         head: The position up to which everything had been handed out by then.
         cut_ns: When its call was ended from outside; None: it ended by itself.
         is_superseded: Whether that was for a newer event; else its time was up.
+        ended_ns: When its call had ended, or was abandoned; None where that is not known.
+        order: The place of its beginning among everything that happened on the day.
 
     """
 
@@ -36,6 +42,8 @@ class Step(NamedTuple):
     head: int
     cut_ns: int | None = None
     is_superseded: bool = False
+    ended_ns: int | None = None
+    order: int = 0
 
 
 class Pace:
@@ -43,19 +51,23 @@ class Pace:
 
     Attributes:
         position: Everything durable up to this position has been handed out.
+        handed: The ids of the events that have been.
         lost_ns: By how much everything is later than on the day.
         now_ns: Returns the time, from the start of the run.
         call_at: Calls a function then.
         to_be_cut: The calls going on that were ended from outside, as (subscription, id of the event).
+        boxes: All mailboxes.
 
     """
 
     def __init__(self, now_ns: Callable[[], int], call_at: Callable[[int, Callable[[], None]], None]) -> None:
         self.position: int = 0
+        self.handed: set[str] = set()
         self.lost_ns: int = 0
         self.now_ns: Callable[[], int] = now_ns
         self.call_at: Callable[[int, Callable[[], None]], None] = call_at
         self.to_be_cut: set[tuple[str, str]] = set()
+        self.boxes: list[PlayedMailbox] = []
         self._behind: dict[PlayedMailbox, None] = {}
 
     def wait(self, mailbox: "PlayedMailbox") -> None:
@@ -65,6 +77,14 @@ class Pace:
     def moved(self, position: int) -> None:
         """Everything up to this position has been handed out."""
         self.position = max(self.position, position)
+        self._wake_all()
+
+    def handed_out(self, event_id: str) -> None:
+        """An event has been handed out: it is in the mailboxes of those that take it."""
+        self.handed.add(event_id)
+        self._wake_all()
+
+    def _wake_all(self) -> None:
         if self._behind:
             behind, self._behind = self._behind, {}
             for mailbox in behind:
@@ -72,28 +92,60 @@ class Pace:
 
 
 class PlayedLane(Lane):
-    """A lane that lets go, as it comes, what nobody took on the day.
+    """A lane that lets go, as it comes, what nobody took on the day, and hands over what it is asked for.
+
+    (On the day a lane may have put a newer event in the place of an older one.)
 
     Attributes:
         taken_ids: What was taken; None: everything is.
+        tried_again: Says whether an event was begun once more on the day than it has been by now.
 
     """
 
-    __slots__ = ("taken_ids",)
+    __slots__ = ("taken_ids", "tried_again")
 
-    def __init__(self, name: LaneName, taken_ids: set[str] | None) -> None:
+    def __init__(
+        self, name: LaneName, taken_ids: set[str] | None, tried_again: Callable[[str], bool]
+    ) -> None:
         super().__init__(name)
         self.taken_ids: set[str] | None = taken_ids
+        self.tried_again: Callable[[str], bool] = tried_again
 
     def push(self, events: list[Any], at_ns: int, positions: Sequence[int] | None = None) -> None:
-        """Accept events; of those that nobody took, no more than the count."""
+        """Accept events, each to be taken by itself; of those that nobody took, no more than the count."""
         ids = self.taken_ids
-        if ids is not None and not all(event.event_id in ids for event in events):
-            kept = [index for index, event in enumerate(events) if event.event_id in ids]
-            self.overflow(len(events) - len(kept))
-            events = [events[index] for index in kept]
-            positions = [positions[index] for index in kept] if positions else positions
-        super().push(events, at_ns, positions)
+        for index, event in enumerate(events):
+            if ids is not None and event.event_id not in ids:
+                self.overflow(1)
+            else:
+                super().push([event], at_ns, positions and positions[index : index + 1])
+
+    def take_this(self, event_id: str, now_ns: int) -> Batch | None:
+        """Hand over the event with this id; None if it does not wait, or may not be tried again yet."""
+        found = next((s for s in self._stretches if s.events[0].event_id == event_id), None)
+        if found is not None:
+            if found.due_ns > now_ns:
+                return None
+            self._stretches.remove(found)
+        else:
+            parked = (p for p in self._parked if p[0] <= now_ns and p[2].events[0].event_id == event_id)
+            entry = next(parked, None)
+            if entry is None:
+                return None
+            self._parked.remove(entry)
+            heapify(self._parked)
+            found = entry[2]
+        self.waiting -= 1
+        return Batch(
+            self, found.events, found.first, found.admitted_ns, found.attempts, False, found.positions
+        )
+
+    def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
+        """Queue a failed event again, if it was tried again on the day."""
+        if self.taken_ids is None or self.tried_again(batch.events[0].event_id):
+            super().retry(batch, at_ns, in_order=in_order)
+        else:
+            self.expire(batch)
 
 
 class PlayedMailbox(Mailbox):
@@ -103,19 +155,24 @@ class PlayedMailbox(Mailbox):
         wake: Wakes the worker, if it waits.
         end_call: Ends the call for a batch from outside; `is_superseded` says that it is for a newer event.
         timeout_ns: How long a call may take that is not on the tape; None: as long as it does.
-        astray_count: How many events were taken in another order than on the day.
+        unhanded_count: How many events that were taken on the day it was not handed.
 
     """
 
     __slots__ = (
         "_awaits_retry",
+        "_ends_ns",
+        "_gave_way",
+        "_in_threads",
         "_name",
         "_pace",
         "_steps",
         "_timer_ns",
-        "astray_count",
+        "_took_ns",
+        "_usual_ns",
         "end_call",
         "timeout_ns",
+        "unhanded_count",
         "wake",
     )
 
@@ -124,25 +181,44 @@ class PlayedMailbox(Mailbox):
         self._pace = pace
         self._steps = deque(steps)
         ids = {step.event_id for step in self._steps}
-        super().__init__(PlayedLane("normal", ids), **options)
-        self.high = PlayedLane("high", ids)
+        super().__init__(PlayedLane("normal", ids, self._is_tried_again), **options)
+        self.high = PlayedLane("high", ids, self._is_tried_again)
+        pace.boxes.append(self)
+        self._gave_way = 0
         self._timer_ns = NEVER_NS
         self._awaits_retry = False
-        self.astray_count: int = 0
+        self.unhanded_count: int = 0
         self.wake: Callable[[], object] = bool
         self.end_call: Callable[[Batch, bool], object] = lambda *_: None
         self.timeout_ns: int | None = None
+        self._in_threads = False
+        self._ends_ns: dict[str, int] = {}
+        self._took_ns: dict[str, int] = {}
+        self._usual_ns = 0
 
     __hash__ = object.__hash__
 
     def link(
-        self, wake: Callable[[], object], end_call: Callable[[Batch, bool], object], timeout_ns: int | None
+        self,
+        wake: Callable[[], object],
+        end_call: Callable[[Batch, bool], object],
+        timeout_ns: int | None,
+        *,
+        in_threads: bool,
     ) -> None:
-        """Before the start: say who takes from it, and for how long its calls may go on."""
+        """Before the start: say who takes from it, for how long its calls may go on, and if in threads."""
         self.wake, self.end_call, self.timeout_ns = wake, end_call, timeout_ns
+        self._in_threads = in_threads
 
     def go_freely(self) -> None:
         """Take what comes, from now on: nothing is as on the day any more."""
+        if self._in_threads:
+            self._took_ns = {
+                step.event_id: step.ended_ns - step.begun_ns
+                for step in self._steps
+                if step.ended_ns is not None and step.cut_ns is None
+            }
+            self._usual_ns = median_low(self._took_ns.values()) if self._took_ns else 0
         self._steps.clear()
         for lane in (self.high, self.normal):
             assert isinstance(lane, PlayedLane), "they were made here"
@@ -163,27 +239,85 @@ class PlayedMailbox(Mailbox):
         self._awaits_retry = False
         while self._steps:
             step = self._steps[0]
-            if not self._is_due(step):
+            if not self._is_due(step) or self._gives_way(step):
                 return None
-            lane = self.high if step.lane == "high" else self.normal
-            batch = lane.take(1, now_ns)
-            if batch is None:
-                if step.attempt > 1 and not _waits(lane, step.event_id):
-                    self._steps.popleft()  # it failed on the day, and has not now
-                    continue
-                self._awaits_retry = step.attempt > 1
+            batch = self._find(step, now_ns)
+            if batch is not None:
+                self._steps.popleft()
+                return self._begin(batch, step)
+            if any(_waits(lane, step.event_id) for lane in (self.high, self.normal)):
+                self._awaits_retry = True
                 return None
-            if batch.attempts and batch.events[0].event_id != step.event_id:
-                lane.expire(batch)  # it fails now, and did not on the day: there was no second attempt
-                continue
-            self._pass(batch.events[0].event_id)
-            self.open.append(batch)
-            self._pace.to_be_cut.discard((self._name, step.event_id))
-            if step.cut_ns is not None:
-                self._pace.to_be_cut.add((self._name, step.event_id))
-                self._cut_at(step.cut_ns + self._pace.lost_ns, batch, is_superseded=step.is_superseded)
-            return batch
+            if step.attempt == 1:
+                if step.event_id not in self._pace.handed:
+                    self._pace.wait(self)
+                    return None
+                self.unhanded_count += 1
+            self._steps.popleft()  # (or it failed on the day, and has not now)
         return None
+
+    def _find(self, step: Step, now_ns: int) -> Batch | None:
+        """Take the event of a step out of its lane, or out of the other one."""
+        lanes = (self.high, self.normal) if step.lane == "high" else (self.normal, self.high)
+        for lane in lanes:
+            assert isinstance(lane, PlayedLane), "they were made here"
+            batch = lane.take_this(step.event_id, now_ns)
+            if batch is not None:
+                return batch
+        return None
+
+    def _gives_way(self, step: Step) -> bool:
+        """Return True if another mailbox goes first that may begin now as well, and had begun before.
+
+        (Where all is on time, time alone sees to the order. Agents that share an object depend on it.)
+        """
+        pace = self._pace
+        now_ns = pace.now_ns()
+        if now_ns <= step.begun_ns + pace.lost_ns + RESOLUTION_NS or self._gave_way >= GIVE_WAY_MOST:
+            return False
+        first = min(pace.boxes, key=lambda box: box.ready_order(now_ns))
+        if first.ready_order(now_ns) >= step.order:
+            return False
+        self._gave_way += 1
+        first.wake()
+        pace.call_at(now_ns, self._ring)
+        return True
+
+    def ready_order(self, now_ns: int) -> int:
+        """Return the place of what may be begun now, or as soon as a call ends; a very high one: nothing."""
+        step = self._steps[0] if self._steps else None
+        if step is None or step.head > self._pace.position or now_ns < step.begun_ns + self._pace.lost_ns:
+            return NEVER_NS
+        is_there = any(_waits(lane, step.event_id) for lane in (self.high, self.normal))
+        return step.order if is_there else NEVER_NS
+
+    def _begin(self, batch: Batch, step: Step) -> Batch:
+        """Open a batch, and have its call ended when it was on the day."""
+        self._gave_way = 0
+        self.open.append(batch)
+        self._pace.to_be_cut.discard((self._name, step.event_id))
+        self._note_end(step, batch)
+        return batch
+
+    def _is_tried_again(self, event_id: str) -> bool:
+        return any(step.event_id == event_id and step.attempt > 1 for step in self._steps)
+
+    def _note_end(self, step: Step, batch: Batch) -> None:
+        """A call is about to begin: see to it that it ends as it did."""
+        lost_ns, is_cut = self._pace.lost_ns, step.cut_ns is not None
+        if self._in_threads and step.ended_ns is not None:
+            is_cut = step.cut_ns is not None and step.cut_ns < step.ended_ns  # else it has raised that itself
+            self._ends_ns[step.event_id] = NEVER_NS if is_cut else step.ended_ns + lost_ns
+        if is_cut and step.cut_ns is not None:
+            self._pace.to_be_cut.add((self._name, step.event_id))
+            self._cut_at(step.cut_ns + lost_ns, batch, is_superseded=step.is_superseded)
+
+    def ends_ns(self, event: Any) -> int | None:
+        """Return when the call in a thread ends that has just been begun; None: when it returns."""
+        event_id = event.event_id
+        if self.is_free:
+            return self._pace.now_ns() + self._took_ns.get(event_id, self._usual_ns)
+        return self._ends_ns.pop(event_id, None)
 
     def _cut_at(self, at_ns: int, batch: Batch, *, is_superseded: bool) -> None:
         """Have a call ended at this time, if it goes on."""
@@ -197,17 +331,6 @@ class PlayedMailbox(Mailbox):
     def due_ns(self) -> int | None:
         """Return when the next retry may start, if it is its turn; else the tape says when to go on."""
         return super().due_ns() if self.is_free or self._awaits_retry else None
-
-    def _pass(self, event_id: str) -> None:
-        """Go on behind the step of an event, which is the next one, or else was taken astray."""
-        if self._steps[0].event_id == event_id:
-            self._steps.popleft()
-            return
-        self.astray_count += 1
-        for step in self._steps:
-            if step.event_id == event_id:
-                self._steps.remove(step)
-                return
 
     def _is_due(self, step: Step) -> bool:
         """Whether an event may be taken; if not, the worker is woken when it may."""

@@ -67,9 +67,13 @@ def case_of(
 
 def _uses(finder: Finder, source: Source, round_id: str) -> Iterator[_Use]:
     """Yield the uses of an id in a journal, oldest first."""
+    known = source.round_of(round_id)
     for ordinal in range(1, _USES_MOST):
         name = f"round:{round_id}" if ordinal == 1 else f"round:{round_id}:{ordinal}"
-        opened, released = (_record(finder, source, one, round_id) for one in (f"{name}:opened", name))
+        opened, released = (
+            _record(finder, source, one, round_id) if known is None else known.get(one)
+            for one in (f"{name}:opened", name)
+        )
         if opened is None and released is None:
             # the oldest may have been retired
             if ordinal > 1 or not _has_later(finder, source, round_id):
@@ -107,7 +111,7 @@ def _recorded(
     at = uses.index(use)
     low = uses[at - 1].last if at else 0
     high = uses[at + 1].record.entry.position if at + 1 < len(uses) else source.reader.head
-    places = [place for place in source.index.places(ROUND, round_id, _USES_MOST) if low < place <= high][
+    places = [place for place in source.places(ROUND, round_id, _USES_MOST) if low < place <= high][
         -_ENTRIES_MOST:
     ]
     entries = {found.entry.position: found for place in places if (found := source.at(place)) is not None}

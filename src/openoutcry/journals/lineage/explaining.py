@@ -47,6 +47,8 @@ class Tracer:
 
     def explain(self, target: Found, ordinal: int | None = None) -> Explanation:
         """Return why an event was published; `ordinal` says which use of its round's id is meant."""
+        if target.head.round_id:
+            self._finder.read_round(target.head.round_id)
         chain = self._chain(target)
         decided = next((found for found in reversed(chain) if decides(found)), None)
         rounds = self._rounds(chain, decided, ordinal)

@@ -22,6 +22,7 @@ from openoutcry.journals.lineage.keys import (
 )
 from openoutcry.journals.matching import instant_ns
 from openoutcry.journals.reading import JournalReader
+from openoutcry.journals.rows import Batch
 from openoutcry.journals.showing import desk_of, head_of
 from openoutcry.ports import Header, Stored
 
@@ -29,6 +30,8 @@ _KEPT_BATCHES: Final = 32
 _KEPT_ENTRIES: Final = 65_536
 """So much is kept unpacked, as the steps of a chain stand in few batches."""
 _COPIES: Final = 16
+ROUND_FEW: Final = 64
+"""So many events of one round may stand in many batches."""
 _HEAD: Final = (
     "event_id",
     "event_type",
@@ -138,9 +141,19 @@ class Source:
         self.desk = desk
         self.reader = reader
         self.index = index
-        self._batches: OrderedDict[int, list[Stored]] = OrderedDict()
+        self._batches: OrderedDict[int, Batch] = OrderedDict()
         self._found: dict[int, Found] = {}
+        self._own: dict[str, Found] = {}
+        self._places: dict[tuple[int, str], tuple[int, list[int]]] = {}
         self._count = 0
+
+    def places(self, kind: int, name: str, most: int) -> list[int]:
+        """Return where a name may stand, as `Index.places` does; what was asked before is known."""
+        asked, known = self._places.get((kind, name), (0, []))
+        if asked < most and (asked == 0 or len(known) >= asked):
+            known = self.index.places(kind, name, most)
+            self._places[kind, name] = most, known
+        return known[-most:]
 
     def at(self, position: int) -> Found | None:
         """Return the event at a position; None if it is not kept."""
@@ -148,26 +161,46 @@ class Source:
         if known is None and (entry := self._entry(position)) is not None:
             if len(self._found) >= _KEPT_ENTRIES:
                 self._found.clear()
+                self._own.clear()
             known = self._found[position] = Found(self, entry)
+            if known.maker == self.desk and not entry.is_beside:
+                self._own[known.event_id] = known
         return known
 
+    def own(self, event_id: str) -> Found | None:
+        """Return the desk's own event of an id if it was read: no other has its id.
+
+        What was recorded beside is not known so: ids are not kept apart there.
+        """
+        return self._own.get(event_id)
+
     def _entry(self, position: int) -> Stored | None:
-        for first, batch in reversed(self._batches.items()):
-            if first <= position < first + len(batch):
-                return batch[position - first]
-        batch = self.reader.batch(position)
-        if not batch:
+        for batch in reversed(self._batches.values()):
+            if batch.row.first <= position <= batch.row.last:
+                return batch.at(position)
+        row = self.reader.batch(position)
+        if row is None:
             return None
-        self._batches[batch[0].position] = batch
-        self._count += len(batch)
+        batch = self._batches[row.first] = Batch(row)
+        self._count += row.size
         while self._count > _KEPT_ENTRIES or len(self._batches) > _KEPT_BATCHES:
-            self._count -= len(self._batches.popitem(last=False)[1])
-        return batch[position - batch[0].position]
+            self._count -= self._batches.popitem(last=False)[1].row.size
+        return batch.at(position)
+
+    def round_of(self, round_id: str) -> dict[str, Found] | None:
+        """Return the events of a round by their ids; None where that is more than are read without need."""
+        places = self.places(ROUND, round_id, ROUND_FEW)
+        if len(places) >= ROUND_FEW:
+            return None
+        some = (found for place in places if (found := self.at(place)) is not None)
+        return {found.event_id: found for found in some if found.head.round_id == round_id}
 
     def forget(self) -> None:
         """Forget what was read: it may have been retired."""
         self._batches.clear()
         self._found.clear()
+        self._own.clear()
+        self._places.clear()
         self._count = 0
 
 
@@ -190,7 +223,10 @@ class Finder:
             return None
         copy: Found | None = None
         for source in self.sources:
-            for position in reversed(source.index.places(ID, event_id, _COPIES)):
+            known = source.own(event_id)
+            if known is not None:
+                return known
+            for position in reversed(source.places(ID, event_id, _COPIES)):
                 found = source.at(position)
                 if found is not None and found.has(ID, event_id, self.named):
                     if found.maker == source.desk:
@@ -198,6 +234,11 @@ class Finder:
                     copy = copy or found
                     break
         return copy
+
+    def read_round(self, round_id: str) -> None:
+        """Read the events of a round if they are few: most of a chain is among them, and all votes."""
+        for source in self.sources:
+            source.round_of(round_id)
 
     def at(self, position: int) -> Found | None:
         """Return the event at a position of the first journal."""
@@ -210,14 +251,22 @@ class Finder:
         """
         found: dict[str, Found] = {}
         for one in self.sources if source is None else [source]:
-            for position in one.index.places(kind, name, most):
-                event = one.at(position)
-                if event is None or not event.has(kind, name, self.named):
-                    continue
+            for event in self._having(one, kind, name, most):
                 known = found.get(event.event_id)
                 if known is None or (known.maker != known.source.desk and event.maker == one.desk):
                     found[event.event_id] = event
         return sorted(found.values(), key=lambda event: (event.entry.wall_ns, event.entry.position))[-most:]
+
+    def _having(self, source: Source, kind: int, name: str, most: int) -> list[Found]:
+        """Return the newest events of a journal that have a name, oldest first."""
+        asked = most
+        while True:
+            places = source.places(kind, name, asked)
+            some = (found for place in places if (found := source.at(place)) is not None)
+            having = [found for found in some if found.has(kind, name, self.named)]
+            if len(having) >= most or len(places) < asked:
+                return having[-most:]
+            asked *= 2  # some are of other names, or are no longer kept
 
 
 def is_before(one: Found, other: Found) -> bool:

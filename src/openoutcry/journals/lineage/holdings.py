@@ -68,7 +68,7 @@ def upto(finder: Finder, fill: Found) -> list[Sum]:
     symbol = text_in(fill.fields, "symbol")
     if not symbol or any(source.reader.first > 1 for source in finder.sources):
         return []
-    if sum(len(source.index.places(TRADED, symbol, _FEW + 1)) for source in finder.sources) > _FEW:
+    if sum(len(source.places(TRADED, symbol, _FEW + 1)) for source in finder.sources) > _FEW:
         return []
     sums = list(sums_of(finder.of(TRADED, symbol, _FEW)))
     at = next((at for at, one in enumerate(sums) if one.fill.event_id == fill.event_id), -1)

@@ -2,8 +2,8 @@
 
 import os
 from bisect import bisect_left
-from collections.abc import Callable
-from contextlib import closing
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing, contextmanager
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -71,9 +71,25 @@ class Index:
         self._runs: list[Run] = []
         self._floor = 1
         self._thrown_away = 0
-        self._hashing = Hashing((1 << HASH_BITS) - 57, references)
+        self._hashing = Hashing((1 << HASH_BITS) - 5, references)
 
     # -- looking ------------------------------------------------------------------------------------
+
+    @contextmanager
+    def view(self, tell: Tell | None = None) -> Iterator[None]:
+        """Catch up, and look at the file as it is then, whatever other processes write meanwhile."""
+        self.catch_up(tell)
+        with ExitStack() as stack:
+            try:
+                if self._file is not None:
+                    stack.enter_context(self._file.view())
+            except NotBelieved:
+                self._throw_away()
+                self.catch_up(tell)
+            except NotNow as problem:
+                self._go_without(problem)
+                self.catch_up(tell)
+            yield
 
     def places(self, kind: int, name: str, most: int) -> list[int]:
         """Return where a name may stand, the newest `most` positions, ascending.

@@ -1,6 +1,6 @@
 """What of an entry is indexed, and how: by the kind of a name, a hash of it, and the entry's position.
 
-A key has 63 bits: 43 of the hash of a name, then 20 that count positions from where its shelf begins. Hashes
+A key has 56 bits: 36 of the hash of a name, then 20 that count positions from where its shelf begins. Hashes
 only say where to look: two names may have one, and the entry itself decides.
 """
 
@@ -24,7 +24,7 @@ OFFSET_BITS: Final = 20
 SHELF: Final = 1 << OFFSET_BITS
 """At most so many positions are kept together."""
 OFFSET_MASK: Final = SHELF - 1
-HASH_BITS: Final = 43
+HASH_BITS: Final = 36
 STARTED: Final = "run_started"
 REFERENCES: Final = (
     "order_id",

@@ -1,8 +1,8 @@
 """Explaining the events of a journal: opened once, asked as often as one likes."""
 
 import re
-from collections.abc import Iterable, Sequence
-from contextlib import ExitStack
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
@@ -134,7 +134,10 @@ class Lineage:
             JournalCorrupt: A batch is not what was written.
 
         """
-        self._look_again(ref, tell)
+        with self._view(ref, tell):
+            return self._explained(ref, forward=forward)
+
+    def _explained(self, ref: str, *, forward: bool) -> Explanation:
         gaps = Gaps(self._finder)
         tracer = Tracer(self._finder, ref, gaps)
         if ref.startswith(_POSITION):
@@ -161,23 +164,26 @@ class Lineage:
         Of a name that several events have, such as an order's, it is the first of them. Raises
         `UnknownReference` as `explain` does, also where it stands in another desk's journal alone.
         """
-        self._look_again(ref, tell)
-        found = self._resolved(ref)
+        with self._view(ref, tell):
+            found = self._resolved(ref)
         if found is None or found[1].source is not self._finder.sources[0]:
             raise self._unknown(ref)
         return found[1].entry.position
 
     # -- what is meant ------------------------------------------------------------------------------
 
-    def _look_again(self, ref: str, tell: Tell | None) -> None:
-        """Bring the indexes up to date, if that can be a name at all."""
+    @contextmanager
+    def _view(self, ref: str, tell: Tell | None) -> Iterator[None]:
+        """Bring the indexes up to date, if that can be a name at all, and look at them as they are then."""
         if not isinstance(ref, str) or not ref or len(ref) > REF_MOST:
             raise UnknownReference(
                 f"{printable(str(ref)[:80])!r}: name an event, order or round in 1 to {REF_MOST:,} characters"
             )
-        for source in self._finder.sources:
-            source.forget()
-            source.index.catch_up(tell)
+        with ExitStack() as stack:
+            for source in self._finder.sources:
+                source.forget()
+                stack.enter_context(source.index.view(tell))
+            yield
 
     def _resolved(self, ref: str) -> tuple[Found, Found, int | None] | None:
         """Return the event to explain, the one to follow on from, and which use of its round is meant."""

@@ -79,10 +79,12 @@ class FastPath:
 
     """
 
-    def __init__(self, bus: BusState, slow: SlowPath) -> None:
+    def __init__(
+        self, bus: BusState, slow: SlowPath, new_dispatcher: Callable[..., Dispatcher] = Dispatcher
+    ) -> None:
         self._bus = bus
         self._slow = slow
-        self.dispatcher: Dispatcher = Dispatcher(bus, self)
+        self.dispatcher: Dispatcher = new_dispatcher(bus, self)
         self._plain: set[type] = set()
         self.durable: dict[type, tuple[Level, str]] = {}
         self.publish: Publish

@@ -109,8 +109,11 @@ class Admission:
         refused: Refused events by reason.
         admitted_before: How many events had been admitted at the last reset.
         overflowed_before: How many had been let go by then.
+        new_dispatcher: Makes the dispatcher.
 
     """
+
+    new_dispatcher: Callable[..., Dispatcher] = Dispatcher
 
     def __init__(
         self, bus: BusState, make_slot: Callable[[Dispatcher], StoreSlot], releasers: frozenset[str]
@@ -119,7 +122,7 @@ class Admission:
         self.access: Access = Access(bus, releasers)
         self.check_thread: Callable[[str], None] = bus.ownership.check
         self.seen: SeenIds = bus.seen
-        self.fast_path: FastPath = FastPath(bus, self)
+        self.fast_path: FastPath = FastPath(bus, self, self.new_dispatcher)
         self.dispatcher: Dispatcher = self.fast_path.dispatcher
         self.slot: StoreSlot = make_slot(self.dispatcher)
         self.room: Room = Room(bus, self.fast_path, self.slot)

@@ -71,6 +71,7 @@ def _state_of(
         rounds,
         checks_all,
         chance,
+        parts.threads,
         parts.mailboxes,
         is_taped=config.persistence is not None and config.persistence.record == "replay",
     )

@@ -36,6 +36,7 @@ from openoutcry.runtime.delivery.router import Router
 from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.delivery.tape import MailboxKind, Tape, mailboxes_of
+from openoutcry.runtime.delivery.threads import ThreadKind
 from openoutcry.runtime.delivery.unheard import Unheard
 from openoutcry.runtime.ownership import Ownership, resolve
 
@@ -84,6 +85,7 @@ class BusState:
             made all of them.
         noted: The tape, where the day is recorded; None elsewhere.
         mailboxes: Makes the mailboxes of subscriptions.
+        threads: Makes the threads of their workers, where they have some.
         fenced: Why nothing durable is accepted and no call begun: this process does not hold its desk.
         seat_lost: Why it never will again: another process has claimed its desk since it started.
 
@@ -100,6 +102,7 @@ class BusState:
         rounds: RoundObserver,
         checks_all: bool,
         chance: Chance,
+        threads: ThreadKind,
         mailboxes: MailboxKind | None = None,
         is_taped: bool = False,
     ) -> None:
@@ -146,6 +149,7 @@ class BusState:
         self._stop_waiters: list[asyncio.Future[None]] = []
         self.rates: Rates | None = None
         self.noted: Tape | None = Tape(self) if is_taped else None
+        self.threads: ThreadKind = threads
         self.mailboxes: MailboxKind = mailboxes or mailboxes_of(self.noted)
 
     @property

@@ -16,8 +16,9 @@ effect.
 """
 
 import logging
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import partial
+from itertools import pairwise
 from typing import Any, Final, NamedTuple, Protocol
 
 from openoutcry.core.lanes import Batch, Lane
@@ -42,8 +43,25 @@ HANDLED, FAILED, BURIED, SUPERSEDED, RELEASED, EXPIRED, BEGUN = range(7)
 """How the last event of a batch has ended."""
 
 
+class Begun(NamedTuple):
+    """When a batch was begun, or gone on with after something else had happened.
+
+    Attributes:
+        start: How many of its events had been begun before.
+        at_ns: The time.
+        head: Everything durable up to this position had been handed out.
+        order: The place of that among everything that is noted.
+
+    """
+
+    start: int
+    at_ns: int
+    head: int
+    order: int
+
+
 class Taken(NamedTuple):
-    """A batch that a worker took: some events of one lane, in order."""
+    """Events of one lane, in order, that a worker took and began one after the other, nothing in between."""
 
     subscription: str
     lane: str
@@ -108,6 +126,7 @@ class Tape:
         delivered: Events at `memory` that are not written yet.
         beside_count: How many they are.
         left_out: How many notes and events are missing from the next record: too many, or not to be written.
+        order: The place of what was noted last among everything that is.
 
     """
 
@@ -120,7 +139,7 @@ class Tape:
         self.delivered: list[Delivered] = []
         self.beside_count: int = 0
         self.left_out: int = 0
-        self._order = 0
+        self.order: int = 0
         self._released: list[tuple[int, int, int]] = []
         self._raised: list[tuple[str, int, int]] = []
         self._made: list[tuple[str, str, bool, int]] = []
@@ -146,13 +165,12 @@ class Tape:
 
     def next_order(self) -> int:
         """Return the place of what happens now among everything that is noted."""
-        self._order = order = self._order + 1
+        self.order = order = self.order + 1
         return order
 
-    @property
-    def head(self) -> int:
-        """Everything durable up to this position has been handed out."""
-        return self._bus.released
+    def begun(self, start: int = 0) -> Begun:
+        """Note that a batch is begun, or gone on with."""
+        return Begun(start, self._bus.clock.now_ns(), self._bus.released, self.next_order())
 
     @property
     def has_any(self) -> bool:
@@ -272,10 +290,10 @@ class Tape:
         for box in self._bus.boxes:
             if box.open and isinstance(box, TapedMailbox):
                 for batch in box.open:
-                    key = box.name, batch.lane.name, batch.first, batch.taken_ns
+                    key = box.name, batch.lane.name, batch.first, batch.noted[-1].order
                     going_on.add(key)
                     if key not in self._open:
-                        notes.taken.append(box.taken(batch, BEGUN, max(1, batch.begun)))
+                        notes.taken.extend(box.taken(batch, BEGUN, max(1, batch.begun)))
         self._open = going_on
         self.taken, self._released, self._raised, self._made, self.left_out = [], [], [], [], 0
         return notes
@@ -296,31 +314,42 @@ class TapedMailbox(Mailbox):
         self._tape = tape
         self.name: str = name
 
-    def taken(self, batch: Batch, end: int, count: int) -> Taken:
-        """Return the note of the first `count` events of a batch."""
-        tape, positions = self._tape, batch.positions
+    def taken(self, batch: Batch, end: int, count: int) -> list[Taken]:
+        """Return the notes of the first `count` events of a batch, which has ended with the last of them."""
+        noted = batch.noted
+        if len(noted) == 1:
+            return [self._taken(batch, end, noted[0], count, self._tape.now_ns())]
+        parts = [(this, following.start, following.at_ns) for this, following in pairwise(noted)]
+        found = [self._taken(batch, HANDLED, *part) for part in parts]
+        return [*found, self._taken(batch, end, noted[-1], count, self._tape.now_ns())]
+
+    def _taken(self, batch: Batch, end: int, begun: Begun, count: int, ended_ns: int) -> Taken:
+        """Return the note of what of a batch was begun then, up to its first `count` events."""
+        start, begun_ns, head, order = begun
         events: Sequence[Any] = batch.events
+        positions = batch.positions
         if positions:
-            first, last = positions[0], positions[count - 1]
-            if first and last - first + 1 == count:
+            first, last = positions[start], positions[count - 1]
+            if first and last - first + 1 == count - start:
                 events, positions = (), range(first, last + 1)  # the events themselves are not kept for that
-        if positions is not None and len(positions) > count:
-            positions = positions[:count]
-        if len(events) > count:
-            events = events[:count]
-        error = tape.take_error(self.name) if end == FAILED else ""
+            elif start or len(positions) > count:
+                positions = positions[start:count]
+        if events and (start or len(events) > count):
+            events = events[start:count]
+        error = self._tape.take_error(self.name) if end == FAILED else ""
+        attempts = 0 if start else batch.attempts
         return Taken(
             self.name,
             batch.lane.name,
             end,
-            batch.attempts,
-            batch.first,
+            attempts,
+            batch.first + start,
             events,
             positions,
-            batch.taken_ns,
-            tape.now_ns(),
-            batch.head,
-            batch.order,
+            begun_ns,
+            ended_ns,
+            head,
+            order,
             error,
         )
 
@@ -328,39 +357,78 @@ class TapedMailbox(Mailbox):
         """Hand over the next batch, and note when, and what had been released then."""
         batch = Mailbox.take(self, limit, now_ns)
         if batch is not None:
-            tape = self._tape
-            batch.taken_ns, batch.head, batch.order = tape.now_ns(), tape.head, tape.next_order()
+            batch.noted = [self._tape.begun()]
+            if len(batch.events) > 1:
+                batch.iterator = _Noting(self._tape, batch)
         return batch
 
     def settle(self, batch: Batch) -> None:
         """Close a batch whose every event was handled."""
-        self._tape.note(self.taken(batch, HANDLED, len(batch.events)))
+        self._note(self.taken(batch, HANDLED, len(batch.events)))
         Mailbox.settle(self, batch)
 
     def fail(self, batch: Batch) -> None:
         """Close a batch whose current call failed."""
-        self._tape.note(self._copied(batch, FAILED))
+        self._note(self._copied(batch, FAILED))
         Mailbox.fail(self, batch)
 
     def conflate(self, batch: Batch) -> None:
         """Close a batch whose current call was ended for a newer event."""
-        self._tape.note(self._copied(batch, SUPERSEDED))
+        self._note(self._copied(batch, SUPERSEDED))
         Mailbox.conflate(self, batch)
 
     def expire(self, batch: Batch) -> None:
         """Close a batch of events that are too old, none of them begun."""
-        self._tape.note(self.taken(batch, EXPIRED, len(batch.events)))
+        self._note(self.taken(batch, EXPIRED, len(batch.events)))
         Mailbox.expire(self, batch)
 
     def release(self, batch: Batch) -> None:
         """Close a batch without an end for its current event: it waits again."""
-        self._tape.note(self._copied(batch, RELEASED))
+        self._note(self._copied(batch, RELEASED))
         Mailbox.release(self, batch)
 
-    def _copied(self, batch: Batch, end: int) -> Taken:
-        """Return the note of what was begun of a batch that is about to be cut."""
-        note = self.taken(batch, end, max(1, batch.begun))
-        return note._replace(events=list(note.events))
+    def _copied(self, batch: Batch, end: int) -> list[Taken]:
+        """Return the notes of what was begun of a batch that is about to be cut."""
+        notes = self.taken(batch, end, max(1, batch.begun))
+        return [note._replace(events=list(note.events)) for note in notes]
+
+    def _note(self, notes: list[Taken]) -> None:
+        for note in notes:
+            self._tape.note(note)
+
+
+class _Noting:
+    """Iterates the events of a batch, and notes where something else has happened between two of them.
+
+    It is asked how many are left, and moved, as the iterator of a list is.
+    """
+
+    __slots__ = ("_count", "_events", "_noted", "_order", "_tape")
+
+    def __init__(self, tape: Tape, batch: Batch) -> None:
+        self._tape = tape
+        self._events: Any = batch.iterator
+        self._noted = batch.noted
+        self._order = tape.order
+        self._count = 0
+
+    def __iter__(self) -> Iterator[Any]:
+        return self
+
+    def __next__(self) -> Any:
+        event, tape = next(self._events), self._tape
+        if tape.order != self._order:
+            if self._count:
+                self._noted.append(tape.begun(self._count))
+            self._order = tape.order
+        self._count += 1
+        return event
+
+    def __length_hint__(self) -> int:
+        return self._events.__length_hint__()  # type: ignore[no-any-return]
+
+    def __setstate__(self, index: int) -> None:
+        self._events.__setstate__(index)
 
 
 MailboxKind = Callable[..., Mailbox]

@@ -9,6 +9,7 @@ import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from contextvars import Context, copy_context
+from functools import partial
 from inspect import isawaitable
 from queue import SimpleQueue
 from typing import Any, Protocol
@@ -40,6 +41,10 @@ class HandlerThread(Executor):
             thread.start()
         return future
 
+    def run(self, call: Callable[[], Any], event: Any) -> "asyncio.Future[Any]":  # noqa: ARG002 - for a replay
+        """Have the thread make the call for an event, and return the future of what it returns."""
+        return asyncio.get_running_loop().run_in_executor(self, call)
+
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:  # noqa: ARG002 - as it is called
         """Let the thread end after what it is doing; nobody waits for that."""
         self._jobs.put(None)
@@ -53,6 +58,27 @@ def _work(jobs: "SimpleQueue[Job | None]") -> None:
         del job, future, call, arguments  # a thread at rest holds no event
 
 
+class CallThread(Protocol):
+    """What calls a handler in a thread of its own, one call after the other."""
+
+    def run(self, call: Callable[[], Any], event: Any) -> "asyncio.Future[Any]":
+        """Have the thread make the call for an event, and return the future of what it returns."""
+        ...
+
+    def shutdown(self) -> None:
+        """Let the thread end after what it is doing."""
+        ...
+
+
+ThreadKind = Callable[[str], CallThread]
+"""Makes the thread of a worker, given the subscription's name."""
+
+
+def usual_thread(name: str) -> CallThread:
+    """Make the thread of a worker."""
+    return HandlerThread(f"openoutcry:{name}")
+
+
 class Interrupted(Protocol):
     """The guard of the calls, as the thread that makes them sees it."""
 
@@ -63,7 +89,7 @@ class Interrupted(Protocol):
 
 
 def in_thread(
-    thread: HandlerThread,
+    thread: CallThread,
     lineage: Lineage,
     guard: Interrupted,
     on_left: Callable[["asyncio.Future[Any]"], None],
@@ -74,11 +100,10 @@ def in_thread(
     """
 
     async def call_each(events: Iterator[Any], handler: Callable[[Any], Any]) -> None:
-        loop = asyncio.get_running_loop()
         for event in events:
             context = copy_context()
             context.run(current.set, lineage.freeze())
-            future = loop.run_in_executor(thread, _call, context, handler, event)
+            future = thread.run(partial(_call, context, handler, event), event)
             error, result = await _end_of(future, guard, on_left)
             if error is not None:
                 raise error

@@ -46,7 +46,7 @@ from openoutcry.runtime.delivery.redriving import LetterDispatcher
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.stopwatch import SAMPLED, SLOW_NS, Stopwatch
 from openoutcry.runtime.delivery.subscription import Subscription
-from openoutcry.runtime.delivery.threads import HandlerThread, in_thread
+from openoutcry.runtime.delivery.threads import in_thread
 
 log = logging.getLogger("openoutcry")
 
@@ -187,7 +187,7 @@ class Worker:
             self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking
         )
         self.lineage: Lineage = Lineage(self, subscription, bus)
-        self._thread = HandlerThread(f"openoutcry:{subscription.name}") if options.blocking else None
+        self._thread = bus.threads(subscription.name) if options.blocking else None
         self._drive = self._make_drive()
         self.stopwatch: Stopwatch = Stopwatch(
             subscription.latencies,

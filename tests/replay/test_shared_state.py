@@ -1,0 +1,74 @@
+"""Agents with several subscriptions, or of which one takes the newest only: the order of the day is kept."""
+
+from pathlib import Path
+
+import pytest
+from bus_helpers import an_order
+from replayed_firm import record
+from shared_state_firm import TICKS, Makers
+
+from openoutcry.journals import Recording
+from openoutcry.replay.change import change_of
+from openoutcry.replay.day import read_day
+from openoutcry.replay.engine import control_here, replay_here, what_if_here
+from openoutcry.replay.taking import PlayedLane
+
+
+@pytest.fixture(scope="module")
+def day(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("shared") / "day.db"
+    record(path, Makers)
+    return path
+
+
+def test_the_day_is_one_that_needs_it(day: Path) -> None:
+    """A call goes on with a batch after the other subscription's had come in between, and events were let go."""
+    with Recording(day) as recording:
+        (run,) = recording.runs
+        fills, ticks = run.calls("maker.fills"), run.calls("maker.ticks")
+        numbers = [call.number for call in run.calls("newest")]
+        failed = [call for call in run.calls("divides") if call.error == "InvalidEvent"]
+    between = {sum(tick.order < fill.order for tick in ticks) for fill in fills}
+    assert len(between) > 1
+    assert len(numbers) < TICKS, "a newer one takes the place of what it replaces"
+    assert failed
+
+
+def test_every_agent_does_the_same(day: Path) -> None:
+    found = replay_here(read_day(day), Makers, "makers")
+    assert found.differences == ()
+    assert found.identical
+    assert found.limits == ()
+    assert found.replayed == found.recorded
+
+
+def test_who_is_touched_in_one_subscription_is_in_all(day: Path) -> None:
+    control, known = control_here(read_day(day), Makers, "makers")
+    assert control.identical
+    change = change_of(silence=["customer"])
+    found = what_if_here(read_day(day), Makers, "makers", change, control=control, known=known)
+    assert found.effects is not None
+    assert set(found.effects.touched) >= {"maker.fills", "maker.ticks"}
+    assert "newest" not in found.effects.touched
+    assert found.effects.decisions["size"] > 100, "it holds nothing, so it quotes otherwise"
+    assert found.effects.decisions["new"] == found.effects.decisions["gone"] == 0
+
+
+def test_a_lane_hands_over_what_it_is_asked_for_and_keeps_no_retry_that_the_day_had_not() -> None:
+    lane = PlayedLane("normal", {"a", "b", "c"}, lambda event_id: event_id == "b")
+    events = [an_order(event_id=event_id) for event_id in "xabc"]
+    lane.push(events, 0, (1, 2, 3, 4))
+    assert (lane.waiting, lane.overflowed) == (3, 1)
+    taken = lane.take_this("c", 0)
+    assert taken is not None
+    assert (taken.events[0].event_id, taken.positions) == ("c", (4,))
+    assert lane.take_this("c", 0) is None
+    again = lane.take_this("b", 0)
+    assert again is not None
+    lane.retry(again, 50, in_order=True)
+    assert lane.take_this("b", 49) is None
+    assert lane.take_this("b", 50) is not None
+    last = lane.take_this("a", 50)
+    assert last is not None
+    lane.retry(last, 60, in_order=False)
+    assert (lane.waiting, lane.expired) == (0, 1)
