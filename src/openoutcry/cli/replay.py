@@ -178,6 +178,9 @@ def _tell(found: "Replayed", took_s: float) -> None:
         say(f"  Side by side: openoutcry page {found.journal} --compare {found.into}")
 
 
+_OF_EVENTS: Final = {"same": "the same", "other": "changed", "gone": "gone", "new": "new"}
+
+
 def _tell_effects(effects: "Effects") -> None:
     counts = effects.decisions
     words = {"size": "another size", "side": "another side", "other": "changed otherwise"}
@@ -186,7 +189,10 @@ def _tell_effects(effects: "Effects") -> None:
         f"{count:,} {words.get(kind, kind)}" for kind, count in counts.items() if count and kind != "same"
     ]
     of_the_day = sum(counts.values()) - counts["new"]
-    say(f"  {effects.change}: {of_the_day:,} decisions: {', '.join(parts)}")
+    say(f"  {effects.change}: {counted(of_the_day, effects.compares)}: {', '.join(parts)}")
+    everything = sum(effects.events.values()) - effects.events["new"]
+    told = ", ".join(f"{effects.events[kind]:,} {word}" for kind, word in _OF_EVENTS.items())
+    say(f"  of {counted(everything, 'event')} that agents published: {told}")
     say(
         f"  {counted(effects.rounds_changed, 'round')} with another outcome; touched: "
         f"{', '.join(effects.touched) or 'nobody'}"
