@@ -4,7 +4,7 @@
 what was handled, a line each, written before anything else happens: so that is known even if it is killed the
 next moment. It tells its parent lines of words, and is told lines of words:
 
-    start, stop, quiet, loud, throw ID, release ID, standing
+    start, stop, quiet, loud, throw ID, release ID, active, standing
 """
 
 import asyncio
@@ -163,6 +163,8 @@ class Child:
                 self._is_over.set()
             case "throw" | "release":
                 self._spawn(self._throw(word, rest[0]))
+            case "active":
+                tell("active", *(halt.event_id for halt in self.bus.halted()))
             case "standing":
                 standing = self.bus.get_status()["link"] or {}
                 tell("standing", msgspec.json.encode(standing).decode())
@@ -173,7 +175,10 @@ class Child:
         task.add_done_callback(self._tasks.discard)
 
     async def _throw(self, word: str, kill_id: str) -> None:
-        """Throw a kill switch, or release it. The time is that right before it is published."""
+        """Throw a kill switch, or release it, and tell whether it was accepted.
+
+        The time is that right before it is published.
+        """
         tell("threw", kill_id, time.monotonic_ns(), word == "throw")
         if word == "throw":
             event = KillSwitchEvent(
@@ -181,8 +186,12 @@ class Child:
             )
             await self.bus.publish(event)
         else:
-            with suppress(ConfigError):  # a power cut has taken it, or it was released elsewhere
+            try:
                 await self._releaser.release(ids=[kill_id], reason="campaign")
+            except ConfigError:
+                tell("inactive", kill_id)
+                return
+        tell("kept", kill_id, word == "throw")
 
     async def live(self) -> None:
         """Start, publish, and stop when told to."""

@@ -15,7 +15,7 @@ import signal
 import sys
 import tempfile
 import time
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -24,7 +24,8 @@ from typing import Any, Final, cast
 import msgspec
 
 from campaigns.firm_child import Settings
-from campaigns.firm_truth import HEARD_NS, Judge, Whole, read, say, succession
+from campaigns.firm_switches import HEARD_NS, Life
+from campaigns.firm_truth import Judge, read, say, succession
 from openoutcry.links.nats.servers import Node, Servers
 
 SHM: Final = Path("/dev/shm")  # noqa: S108 - a disk that others use would be what is measured
@@ -130,20 +131,16 @@ class DeskProcess:
         """Whether it has started, runs, and reaches its nodes."""
         return bool(self.is_alive and self.started_ns and not self._away_since_ns)
 
-    def whole(self) -> Iterable[Whole]:
-        """Return the stretches in which it was whole."""
+    def life(self) -> Life:
+        """Return what it has told, and the stretches in which it was whole."""
         from_ns, ended_ns = self.started_ns, self.ended_ns or time.monotonic_ns()
-        if not from_ns:
-            return
-        heard: dict[tuple[str, str], int] = {}
-        for words in self.told:
-            if words[0] == "heard":
-                heard.setdefault((words[1], words[3]), int(words[2]))
+        whole = []
         still = [(self._away_since_ns, ended_ns)] if self._away_since_ns else []
         for gone_ns, back_ns in [*self.away_ns, *still]:
-            yield Whole(from_ns, min(gone_ns, ended_ns), heard)
+            whole.append((from_ns, min(gone_ns, ended_ns)))
             from_ns = max(from_ns, back_ns)
-        yield Whole(from_ns, ended_ns, heard)
+        whole.append((from_ns, ended_ns))
+        return Life(self.given.desk, self.told, whole if self.started_ns else ())
 
     async def has_told(self, *words: str, within_s: float = START_S) -> bool:
         """Wait until it has told a line that begins with these words; False if it has not, or has ended."""
@@ -303,9 +300,10 @@ class Firm:
                 break
             await asyncio.sleep(LOOK_S)
         say(f"    all was everywhere {time.monotonic() - began_s:.0f} s after the last harm")
+        active = await self._active()
         await self.stop()
-        thrown, whole = self.kill_switches()
-        judge.judge_kill_switches(thrown, whole)
+        judge.judge_kill_switches([life.life() for life in self.lives], active)
+        judge.found += [f"{desk} did not say what is active" for desk in self.desks.keys() - active.keys()]
         await judge.audit()
         return judge
 
@@ -319,16 +317,14 @@ class Firm:
             standing = msgspec.json.decode(told[-1]) if told else {}
             say(f"    desk {desk} is {standing.get('word', 'mute')}: {standing.get('why', '')}")
 
-    def kill_switches(self) -> tuple[dict[tuple[str, str], tuple[str, int]], dict[str, list[Whole]]]:
-        """Return who has published each kill switch and release, and when; and when each desk was whole."""
-        thrown = {}
-        whole: dict[str, list[Whole]] = defaultdict(list)
-        for life in self.lives:
-            whole[life.given.desk] += life.whole()
-            for words in life.told:
-                if words[0] == "threw":
-                    thrown[words[1], words[3]] = life.given.desk, int(words[2])
-        return thrown, whole
+    async def _active(self) -> dict[str, set[str]]:
+        """Return which kill switches are active on each desk that answers."""
+        active = {}
+        for desk, process in self.desks.items():
+            process.tell("active")
+            if await process.has_told("active", within_s=TAKE_OVER_S):
+                active[desk] = next(set(words[1:]) for words in process.told if words[0] == "active")
+        return active
 
     async def stop(self) -> None:
         """Stop every desk in order; kill what does not end."""

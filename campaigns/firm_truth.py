@@ -6,7 +6,7 @@ It looks at journals and notes, independently of the link:
 - what a desk's journal has made is in every other journal: the same bytes, in the same order by lane, once;
 - what is in a journal was handled, and no more was handled again than a crash may repeat;
 - what two holders of one desk made does not alternate in anybody's journal;
-- a kill switch was heard in time by every desk that was whole meanwhile;
+- kill switches and releases were heard in time, and all desks end with the same ones (`firm_switches`);
 - `openoutcry firm audit` finds nothing.
 """
 
@@ -17,11 +17,16 @@ from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from itertools import pairwise
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import Final
 
+import msgspec
+
+from campaigns.firm_switches import Life, Switches, heard_in_time, judge_active, judge_journals, lacking
 from openoutcry.errors import OpenOutcryError
 from openoutcry.events import RECORDS
 from openoutcry.journals import JournalReader
+from openoutcry.runtime.admission.access import KILL_SWITCH
+from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.delivery.offsets import UNSAVED_MOST
 from openoutcry.runtime.delivery.worker import BATCH_MOST
 
@@ -31,8 +36,6 @@ REPEATS_MOST: Final = 2 * (UNSAVED_MOST + BATCH_MOST)
 TYPES: Final = ("campaign_deal", "campaign_urgent")
 SHOWN: Final = 3
 AUDIT_S: Final = 120.0
-HEARD_NS: Final = 5_000_000_000
-"""Within this time a kill switch is heard where nothing is wrong, however busy the machine is."""
 
 Rows = list[tuple[str, bytes]]
 
@@ -48,11 +51,13 @@ class Made:
 
     Attributes:
         by_desk: Ids and bytes, by the desk that made them (None: the journal's own) and lane.
+        switches: Its kill switches and releases, whoever has made them.
 
     """
 
     def __init__(self, path: Path) -> None:
         self.by_desk: dict[tuple[str | None, str], Rows] = defaultdict(list)
+        self.switches = Switches()
         self._path = path
         self._position = 0
 
@@ -65,7 +70,17 @@ class Made:
                     if head.event_type not in RECORDS and head.event_type in TYPES:
                         desk = None if entry.header is None else entry.header.desk
                         self.by_desk[desk, entry.lane].append((head.event_id or "", entry.payload))
+                    elif head.event_type == KILL_SWITCH:
+                        self._note_switch(
+                            entry.payload, is_own=entry.header is None or entry.header.desk is None
+                        )
                 self._position = page[-1].position
+
+    def _note_switch(self, payload: bytes, *, is_own: bool) -> None:
+        said = msgspec.json.decode(payload)
+        if said["source_agent"] != OWN_AGENT:  # what a bus tells itself stays on its desk
+            releases = None if said["activated"] else said["releases"]
+            self.switches.note(said["event_id"], payload, releases, is_own=is_own)
 
     def own(self) -> dict[str, Rows]:
         """Return what the journal's desk has made, by lane."""
@@ -81,21 +96,6 @@ def read(path: Path) -> Made:
     made = Made(path)
     made.read_on()
     return made
-
-
-class Whole(NamedTuple):
-    """A stretch of time in which a desk was whole: it ran, and reached every node.
-
-    Attributes:
-        from_ns: When it began, on the host's monotonic clock,
-        upto_ns: and when it ended.
-        heard: When each kill switch was heard meanwhile, and each release; the first time.
-
-    """
-
-    from_ns: int
-    upto_ns: int
-    heard: Mapping[tuple[str, str], int]
 
 
 class Judge:
@@ -124,13 +124,13 @@ class Judge:
         self._made = {desk: Made(path) for desk, path in self._journals.items()}
 
     def missing(self) -> int:
-        """Return how many events have not come everywhere yet."""
+        """Return how many events and kill switches have not come everywhere yet."""
         self._look()
         return sum(
             max(0, len(rows) - len(self._made[taker].by_desk.get((maker, lane), ())))
             for maker, taker in self._pairs()
             for lane, rows in self._made[maker].own().items()
-        )
+        ) + sum(map(len, lacking(self._switches(), ()).values()))
 
     def unhandled(self) -> int:
         """Return how many events that a journal has were not handled yet."""
@@ -208,28 +208,20 @@ class Judge:
                 f"{desk}: {repeats} handled again after {self._crashes.get(desk, 0)} crashes, {most} may be"
             )
 
-    def judge_kill_switches(
-        self, thrown: Mapping[tuple[str, str], tuple[str, int]], whole: Mapping[str, list[Whole]]
-    ) -> None:
-        """Judge how soon each kill switch and release was heard by every desk that was whole meanwhile.
+    def judge_kill_switches(self, lives: Iterable[Life], active: Mapping[str, set[str]]) -> None:
+        """Judge the kill switches and releases, and say how soon they were heard.
 
         Args:
-            thrown: By which desk each was published, and when.
-            whole: The stretches in which each desk was whole.
+            lives: Every life of every desk.
+            active: What is active on each desk in the end.
 
         """
-        late_ns = []
-        for key, (thrower, at_ns) in thrown.items():
-            for desk, stretches in whole.items():
-                for one in stretches:
-                    if desk == thrower or not one.from_ns <= at_ns <= one.upto_ns:
-                        continue
-                    took_ns = one.heard.get(key, 0) - at_ns
-                    if 0 <= took_ns <= one.upto_ns - at_ns:
-                        late_ns.append(took_ns)
-                    if at_ns + HEARD_NS <= one.upto_ns and not 0 <= took_ns <= HEARD_NS:
-                        when = "never" if took_ns < 0 else f"{took_ns / 1e6:.0f} ms later"
-                        self.found.append(f"{desk} heard {key[0]} of {thrower} {when} ({key[1]})")
+        self._look()
+        lives = list(lives)
+        late_ns, found = heard_in_time(lives)
+        accepted = [key for life in lives for key in life.published()]
+        switches = self._switches()
+        self.found += found + judge_journals(switches, accepted) + judge_active(switches, active)
         self.counts["kill switches"] = len(late_ns)
         if late_ns:
             late_ns.sort()
@@ -238,6 +230,9 @@ class Judge:
                 f"    kill switches beside that: {len(late_ns)} heard, p50 {p50 / 1e6:.2f} ms, "
                 f"p99 {p99 / 1e6:.2f} ms, most {most / 1e6:.2f} ms"
             )
+
+    def _switches(self) -> dict[str, Switches]:
+        return {desk: made.switches for desk, made in self._made.items()}
 
     async def audit(self) -> None:
         """Have `openoutcry firm audit` look at the journals."""

@@ -9,6 +9,7 @@ from typing import Any, Final
 from unittest.mock import patch
 
 from openoutcry.core.chain import Chain, Verdict
+from openoutcry.core.crossings import Crossings
 from openoutcry.errors import LinkError, Unreachable
 from openoutcry.links.memory_hub import MemoryHub
 from openoutcry.links.wire import unpack
@@ -136,6 +137,11 @@ def _saved_before_the_import() -> Patches:
     return [patch.object(LogImport, "_take", save_and_take)]
 
 
+def _switches_come_anew() -> Patches:
+    """A kill switch that was released, and that retention has removed, is raised again when it comes."""
+    return [patch.object(Crossings, "is_over", lambda _crossings, _event_id: False)]
+
+
 PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "a group is named by its first entry": _named_by_the_first_entry,
     "logs are purged by sequence": _purged_by_sequence,
@@ -145,6 +151,7 @@ PLANTS: Final[dict[str, Callable[[], Patches]]] = {
     "gaps are not noticed": _gaps_are_not_noticed,
     "several groups are in flight": _several_in_flight,
     "the cursor is saved before the import": _saved_before_the_import,
+    "kill switches that are over come anew": _switches_come_anew,
 }
 
 

@@ -99,7 +99,8 @@ class Truth:
         asks: How often a desk has asked another one to export again.
         pulled: The kill switches that were accepted.
         released: Those that a release has ended which was accepted.
-        unsure: Those that may be active or not: a publisher got no answer.
+        unsure: Those that may have been pulled or not: who pulled one got no answer.
+        releasing: Those that may have been released or not.
 
     """
 
@@ -110,6 +111,7 @@ class Truth:
         self.pulled: set[str] = set()
         self.released: set[str] = set()
         self.unsure: set[str] = set()
+        self.releasing: set[str] = set()
 
     # -- what must come, and is waited for
 
@@ -131,17 +133,19 @@ class Truth:
 
     # -- what must hold at the end
 
-    def judge(self, *, is_whole: bool, counts_repeats: bool) -> Found:
+    def judge(self, *, is_whole: bool, counts_repeats: bool, knows_again: bool = True) -> Found:
         """Return what is wrong, when nothing has gone wrong for long enough.
 
         `is_whole`: no log and no journal has lost anything. `counts_repeats`: nothing was done late.
+        `knows_again`: no log has forgotten what journals have too, so that nothing is taken in twice.
         """
         found = self.missing()
         for desk in self.desks.values():
             found += _accepted(desk)
             for other in self.desks.values():
                 if other is not desk:
-                    found += _imported(desk, other)
+                    known = desk.imported[other.name]
+                    found += _imported(desk, other, known if knows_again else _first_times(known))
         found += self._holders()
         found += self._gaps()
         if counts_repeats and is_whole and not self.asks:
@@ -203,10 +207,11 @@ class Truth:
         first = next(iter(active.values()))
         if any(ids != first for ids in active.values()):
             found.append(f"the desks do not have the same kill switches: {active}")
-        must = self.pulled - self.released - self.unsure
+        unsure = self.unsure | self.releasing
+        must = self.pulled - self.released - unsure
         if not must <= first:
             found.append(f"{sorted(must - first)} were pulled and never released, and are not active")
-        if not first <= (self.pulled | self.unsure) - (self.released - self.unsure):
+        if not first <= (self.pulled | self.unsure) - (self.released - unsure):
             found.append(f"{sorted(first)} are active, and {sorted(self.released)} were released")
         return found
 
@@ -216,12 +221,20 @@ def _accepted(desk: DeskTruth) -> Found:
     return [f"{desk.name} has accepted {len(gone)} which are not in its journal: {gone[:5]}"] if gone else []
 
 
-def _imported(desk: DeskTruth, other: DeskTruth) -> Found:
+def _first_times(known: Sequence[Known]) -> list[Known]:
+    """Leave out what came again."""
+    first: dict[str, Known] = {}
+    for one in known:
+        first.setdefault(one.event_id, one)
+    return list(first.values())
+
+
+def _imported(desk: DeskTruth, other: DeskTruth, imported: Sequence[Known]) -> Found:
     """What one desk has of another is what that one has made, once, in its order per lane, byte for byte."""
     found = []
-    known, own = _numbered(desk.imported[other.name]), _numbered(other.own)
+    known, own = _numbered(imported), _numbered(other.own)
     made_times = Counter(one.event_id for one in other.own)
-    times = Counter(one.event_id for one in desk.imported[other.name])
+    times = Counter(one.event_id for one in imported)
     twice = sorted(
         event_id
         for event_id, count in times.items()

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from contextvars import Context
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, Final
 from unittest.mock import patch
 
@@ -227,7 +228,8 @@ class Desk:
             journal.crash_at_call = chance.whole(1, 60)
             journal.crash = lambda: self.end(power=False)
         world.note(f"{process.name} starts at {journal.head}")
-        world.loop.spawn(process, self._main(process, journal, chance))
+        task = world.loop.spawn(process, self._main(process, journal, chance))
+        task.add_done_callback(partial(world.ended, process))
 
     async def _main(self, process: Process, journal: Any, chance: Chance) -> None:
         bus, transport = self._make(process, journal)
@@ -285,7 +287,7 @@ class Desk:
         bus = self.bus
         if bus is None or process is not self.process:
             return  # another process has the desk
-        if chance.happens(0.05) and not self.world.is_mended:
+        if chance.happens(self.world.switching) and not self.world.is_mended:
             await self._pull_or_release(process, bus, releaser, chance)
             return
         for _ in range(chance.one_of((1, 1, 3, 40))):
@@ -317,12 +319,12 @@ class Desk:
         active = sorted(halt.event_id for halt in bus.halted())
         if active and chance.happens(0.6):
             named = chance.one_of(active)
-            truth.unsure.add(named)
+            truth.releasing.add(named)
             with suppress(OpenOutcryError):
-                is_done = await releaser.release(releases=(named,), reason="calm")
+                is_done = await releaser.release(ids=[named], reason="calm")
                 if is_done and process is self.process and self.has_seat(bus):
                     truth.released.add(named)
-                    truth.unsure.discard(named)
+                    truth.releasing.discard(named)
             return
         self.pulled += 1
         event_id = f"m-{name}-kill-{self.pulled}"
@@ -432,6 +434,7 @@ class World:
         is_mended: Whether nothing goes wrong any more.
         truth: What is known.
         trace: What happened.
+        broken: Which processes have ended by a mistake.
 
     """
 
@@ -443,6 +446,7 @@ class World:
         self.is_mended = False
         self.joined: set[str] = set()
         self.all_joined = asyncio.Event()
+        self.broken: list[str] = []
         self.processes: list[Process] = []  # dead ones too: what is collected runs its clean-up
         self.trace = Trace(lambda: f"{self.loop.time():.3f}", keep_all=keep_trace)
         names = ("floor", "street", "desk")[: chance.one_of((2, 2, 3))]
@@ -453,6 +457,7 @@ class World:
         self.queue = drawing.one_of((20, 200, 10_000))
         self.work_s = drawing.one_of((0.0, 0.0, 0.02))
         self.most = drawing.one_of((5, 40, 120))
+        self.switching = chance.stream("kill switches").one_of((0.05, 0.05, 0.5))
         self.persistence = PersistenceConfig(
             socket=False,
             level=drawing.one_of(("process", "process", "disk")),
@@ -468,6 +473,11 @@ class World:
     def note(self, what: str) -> None:
         """Add a line to the trace."""
         self.trace.note(what)
+
+    def ended(self, process: Process, task: "asyncio.Task[None]") -> None:
+        """Note that a process has ended by a mistake: nothing here may raise what no bus is to raise."""
+        if not (process.is_dead or task.cancelled() or task.exception() is None):
+            self.broken.append(f"{process.name} has ended with {task.exception()!r}")
 
     def step(self, desk: str, step: str) -> None:
         """Let a desk die before a step, or after it and before its answer."""
@@ -603,14 +613,16 @@ class World:
     def _judge(self) -> Found:
         trouble = self.trouble
         is_whole = not trouble.happenings or not any(kind in LOSING for kind in trouble.kinds)
-        found = self.truth.judge(is_whole=is_whole, counts_repeats=not trouble.late)
-        found += handled_again(self.truth.desks.values(), REPEATED_MOST)
+        forgets = "forget" in trouble.kinds and self.persistence.retain_count is not None
+        found = self.truth.judge(is_whole=is_whole, counts_repeats=not trouble.late, knows_again=not forgets)
+        if not forgets:
+            found += handled_again(self.truth.desks.values(), REPEATED_MOST)
         active = {
             desk.name: {halt.event_id for halt in desk.bus.halted()}
             for desk in self.desks
             if desk.bus is not None
         }
-        return found + self.truth.halts(active)
+        return found + self.truth.halts(active) + self.broken
 
 
 def known_ids(known: list[Known]) -> list[str]:

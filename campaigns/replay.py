@@ -52,7 +52,7 @@ def plans_of(seed: int, rounds: int) -> tuple[Plan, ...]:
         case "killed":
             return killed, Plan(2, half)
         case "restarted":
-            return hasty, Plan(2, half, stop_s=0.0), Plan(3, half)
+            return hasty, Plan(2, half), Plan(3, half)
         case _:
             return killed, Plan(2, rounds, die_at=half), Plan(3, half)
 

@@ -146,7 +146,7 @@ def _move_vote(day: Day) -> None:
 
 
 def _lose_tape_row(day: Day) -> None:
-    del day.steps["books"][2:7]
+    del day.steps["chief"][2:7]
 
 
 def _forget(day: Day) -> None:
@@ -181,7 +181,7 @@ PLANTS = (
     Plant("a changed rationale", _firm(_Rationale), ("content",)),
     Plant("an extra publication", _firm(_Extra), ("extra",)),
     Plant("a silent agent", _firm(_Silent), ("missing",)),
-    Plant("a lost row of the tape", _record(_lose_tape_row), ("content", "missing"), "books"),
+    Plant("a lost row of the tape", _record(_lose_tape_row), ("content", "missing", "round"), "chief"),
     Plant("a swapped outcome", _record(_swap_outcome), ("content", "missing"), "chief"),
     Plant("a vote moved over its deadline", _record(_move_vote), ("content", "missing"), "chief"),
 )

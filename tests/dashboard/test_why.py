@@ -6,7 +6,8 @@ import pytest
 from lineage_kit import everything, traded, written
 from page_kit import LOOK, served
 
-from openoutcry import DecisionEvent, SignalEvent
+from openoutcry import DecisionEvent, Event, SignalEvent
+from openoutcry.errors import ConfigError
 from openoutcry.journals import Lineage
 
 HOSTILE = "<img onerror=x>\u202e\x1b[2J" + "A" * 4_000
@@ -49,6 +50,31 @@ def test_what_cannot_be_explained_is_refused_with_a_sentence(journal: Path, tmp_
         assert client.get(f"/api/why?ref={'x' * 501}").status == 400
         for address in ("/why", "/why/o-1", "/why/%231", "/why/a%2Fb"):
             assert client.get(address).status == 200
+
+
+class DeskBasket(Event, kw_only=True):
+    event_type: str = "desk_basket"
+    basket: str
+
+
+class DeskPart(Event, kw_only=True):
+    event_type: str = "desk_part"
+    basket: str
+
+
+def test_fields_of_ones_own_and_other_desks_journals_are_followed(tmp_path: Path) -> None:
+    made, part = DeskBasket(basket="b-7"), DeskPart(basket="b-7")
+    journal = written(tmp_path / "firm.db", made, part)
+    other = traded(tmp_path / "other.db")
+    with served(journal, tmp_path / "a") as client:
+        found = client.log_in(LOOK).get(f"/api/why?ref={part.event_id}").json
+    assert [step["type"] for step in found["chain"]] == ["desk_part"]
+    assert "--reference basket" in found["unknown"][0]
+    with served(journal, tmp_path / "b", references=["basket"], journals=[other]) as client:
+        found = client.log_in(LOOK).get(f"/api/why?ref={part.event_id}").json
+    assert [step["type"] for step in found["chain"]] == ["desk_basket", "desk_part"]
+    with pytest.raises(ConfigError, match="list of fields"), served(journal, tmp_path, references="basket"):
+        pass
 
 
 def test_every_text_of_an_explanation_is_bounded_and_safe(tmp_path: Path) -> None:

@@ -307,7 +307,11 @@ def test_other_fields_are_followed_when_they_are_named(tmp_path: Path) -> None:
     made = Basket(basket="b-1", because_of_id=bar.event_id)
     part = Slice(basket="b-1")
     path = written(tmp_path / "firm.db", bar, made, part)
-    assert types(explained(path, part.event_id)) == ["basket_slice"]
+    alone = explained(path, part.event_id)
+    assert types(alone) == ["basket_slice"]
+    assert "--reference basket" in alone.unknown[-1]
+    assert explained(path, part.event_id, references=["basket"]).unknown == ()
+    assert explained(path, made.event_id).unknown == ()
     assert types(explained(path, part.event_id, references=["basket"])) == [
         "market_data",
         "basket",

@@ -17,6 +17,7 @@ FINDING = {
     "gaps are not noticed": 49,
     "several groups are in flight": 2,
     "the cursor is saved before the import": 1,
+    "kill switches that are over come anew": 270,
 }
 """Seeds that find a planted defect."""
 

@@ -51,6 +51,8 @@ def test_who_is_touched_in_one_subscription_is_in_all(day: Path) -> None:
     assert set(found.effects.touched) >= {"maker.fills", "maker.ticks"}
     assert "newest" not in found.effects.touched
     assert found.effects.decisions["size"] > 100, "it holds nothing, so it quotes otherwise"
+    assert found.effects.compares == "decision"
+    assert found.effects.events["other"] >= found.effects.decisions["size"]
     assert found.effects.decisions["new"] == found.effects.decisions["gone"] == 0
 
 

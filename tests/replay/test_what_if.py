@@ -21,8 +21,8 @@ from openoutcry.firm.agents import StrategyAgent
 from openoutcry.replay import Effects, Replayed, replay
 from openoutcry.replay.branch import Knowledge
 from openoutcry.replay.change import change_of
-from openoutcry.replay.day import read_day
-from openoutcry.replay.engine import control_here, what_if_here
+from openoutcry.replay.day import made_in, read_day
+from openoutcry.replay.engine import control_here, replay_here, what_if_here
 from openoutcry.runtime.durability.recorder import running_app
 
 HERE = str(Path(__file__).parent)
@@ -116,6 +116,33 @@ def test_who_says_nothing_is_missing_and_a_market_may_wait(day: Path, control: C
     found = what_if(day, control, joins=True, silence=["momentum-126"])
     assert found.rounds_changed > 100  # it had abstained in each, as the past was too short for it
     assert changed(found) == 0
+
+
+def test_where_the_day_is_over_before_its_rounds_it_is_said_first(day: Path, control: Control) -> None:
+    found = what_if_here(
+        read_day(day), app, "firm", change_of(silence=["rsi-14"]), control=control[0], known=control[1]
+    )
+    assert "events still waited for" in found.limits[0]
+    assert "--join" in found.limits[0]
+
+
+def test_what_agents_say_in_a_what_if_has_the_times_of_the_session(
+    day: Path, control: Control, tmp_path: Path
+) -> None:
+    into = tmp_path / "if.db"
+    what_if_here(
+        read_day(day),
+        app,
+        "firm",
+        change_of(without=["rsi-14"]),
+        control=control[0],
+        known=control[1],
+        into=into,
+    )
+    made = list(made_in(into))
+    assert len(made) > 100
+    assert {event.timestamp.year for event in made} == {2000}
+    assert replay_here(read_day(day), app, "firm", strict=True).identical
 
 
 def test_who_is_late_is_late_by_so_much(day: Path, control: Control) -> None:

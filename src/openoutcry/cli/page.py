@@ -17,6 +17,7 @@ import click
 
 from openoutcry.cli.console import print_lines
 from openoutcry.cli.journal import options
+from openoutcry.cli.journal.across_desks import places_of
 from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.logging_setup import logged, logging_to_stderr
 from openoutcry.cli.metrics import read_token
@@ -74,6 +75,8 @@ _HOST: Final = "127.0.0.1"
     metavar="FILE",
     help="Another journal, such as `replay --into` makes it, to be compared with this one. Repeat it.",
 )
+@options.with_desks
+@options.references
 @options.key_file
 @logged
 def page(
@@ -86,6 +89,9 @@ def page(
     opens: bool | None,
     metrics_file: Path | None,
     compare: tuple[Path, ...],
+    journals: tuple[Path, ...],
+    config: Path | None,
+    references: tuple[str, ...],
     key_file: Path | None,
     log_level: str,
     log_json: bool,
@@ -120,7 +126,15 @@ def page(
         metrics_token = read_token(metrics_file, "--metrics-token")
     with logging_to_stderr(log_level, as_json=log_json), server.bound(host, port) as listener:
         shown = server.Page(
-            path, listener, people, names=names, key=key, metrics_token=metrics_token, compare=compare
+            path,
+            listener,
+            people,
+            names=names,
+            key=key,
+            metrics_token=metrics_token,
+            compare=compare,
+            journals=places_of(journals, config),
+            references=references,
         )
         lines = [f"{role}: {shown.url}/login?token={token}" for role, token in made]
         with opening(lines[0].partition(" ")[2] if lines else shown.url) as open_it:

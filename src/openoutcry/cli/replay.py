@@ -185,13 +185,16 @@ def _tell(found: "Replayed", took_s: float) -> None:
         more = counts[one.agent] - 1
         where = f"life {one.life}: " if len(found.lives) > 1 else ""
         say(f"  {where}{one.text()}" + (f"   and {more:,} more" if more else ""))
-    if found.effects is not None:
-        _tell_effects(found.effects)
     for limit in found.limits:
         say(f"  Not known: {limit}.")
+    if found.effects is not None:
+        _tell_effects(found.effects)
     if found.into is not None:
         say(f"  Written into {found.into}")
         say(f"  Side by side: openoutcry page {found.journal} --compare {found.into}")
+
+
+_OF_EVENTS: Final = {"same": "the same", "other": "changed", "gone": "gone", "new": "new"}
 
 
 def _span(found: "Replayed | ReplayedLife") -> str:
@@ -219,7 +222,10 @@ def _tell_effects(effects: "Effects") -> None:
         f"{count:,} {words.get(kind, kind)}" for kind, count in counts.items() if count and kind != "same"
     ]
     of_the_day = sum(counts.values()) - counts["new"]
-    say(f"  {effects.change}: {of_the_day:,} decisions: {', '.join(parts)}")
+    say(f"  {effects.change}: {counted(of_the_day, effects.compares)}: {', '.join(parts)}")
+    everything = sum(effects.events.values()) - effects.events["new"]
+    told = ", ".join(f"{effects.events[kind]:,} {word}" for kind, word in _OF_EVENTS.items())
+    say(f"  of {counted(everything, 'event')} that agents published: {told}")
     say(
         f"  {counted(effects.rounds_changed, 'round')} with another outcome; touched: "
         f"{', '.join(effects.touched) or 'nobody'}"

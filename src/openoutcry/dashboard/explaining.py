@@ -1,7 +1,7 @@
 """Explaining what a journal has, in a thread of its own: making its index takes seconds, and nobody waits."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Final, TypeVar
@@ -28,9 +28,16 @@ class _Stopped(Exception):
 class Explainer:
     """Explains events of the journal that is at a path now, whoever writes it."""
 
-    def __init__(self, path: Path, key: bytes | None) -> None:
+    def __init__(
+        self,
+        path: Path,
+        key: bytes | None,
+        journals: Sequence[Path] = (),
+        references: Iterable[str] = (),
+    ) -> None:
         self.path = real_path(path)
         self._key = key
+        self._journals, self._references = journals, references
         self._thread = ThreadPoolExecutor(1, "openoutcry-lineage")
         self._waiting_count = 0
         self._lineage: Lineage | None = None
@@ -43,6 +50,11 @@ class Explainer:
             msgspec.MsgspecError,
             *database_errors(),
         )
+
+    def check(self) -> None:
+        """Raise what is wrong with the other desks' journals, or with the references."""
+        if self._journals or self._references:
+            self._new().close()
 
     async def explain(self, ref: str, *, forward: bool = False) -> Explanation:
         """Return why something happened; with `forward` also what came of it.
@@ -100,9 +112,12 @@ class Explainer:
         if self._lineage is not None and identity != self._identity:
             self._close()
         if self._lineage is None:
-            self._lineage = Lineage(self.path, key=self._key)
+            self._lineage = self._new()
             self._identity = identity
         return self._lineage
+
+    def _new(self) -> Lineage:
+        return Lineage(self.path, key=self._key, journals=self._journals, references=self._references)
 
     def _close(self) -> None:
         lineage, self._lineage = self._lineage, None

@@ -4,7 +4,7 @@ import asyncio
 import errno
 import re
 import socket
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Final
@@ -49,8 +49,11 @@ class Page:
         key: The key of a sealed journal.
         metrics_token: What a collector of metrics has to show; None: nothing, but only on this machine.
         compare: Other journals, which may be compared with this one and with each other.
+        journals: Other desks' journals, in which the screen Why follows causes.
+        references: Fields of event classes of your own that name something, as for `Lineage`.
 
-    Raises `JournalError` where the path is neither, or one to compare is no journal.
+    Raises `JournalError` where the path is neither, or one to compare is no journal, and as
+    `Lineage` for `journals` and `references`.
 
     """
 
@@ -64,6 +67,8 @@ class Page:
         key: bytes | None = None,
         metrics_token: bytes | None = None,
         compare: Iterable[Path] = (),
+        journals: Sequence[Path] = (),
+        references: Iterable[str] = (),
         static: Path = STATIC,
         clock: Clock | None = None,
     ) -> None:
@@ -75,7 +80,9 @@ class Page:
         self._compared = named_files(self._file, compare, key, clock)
         if self._file is not None:
             self._file.check()
-        self._explainer = None if self._file is None else Explainer(path, key)
+        self._explainer = None if self._file is None else Explainer(path, key, journals, references)
+        if self._explainer is not None:
+            self._explainer.check()
         self._watcher = Watcher(path)
         self._hub = Hub(self._watcher, clock, None if self._file is None else Tail(self._file))
         self._series = Series(self._watcher, clock)

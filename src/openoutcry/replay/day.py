@@ -40,6 +40,8 @@ PAGE: Final = 4_096
 NEVER_NS: Final = 2**63 - 1
 SLACK_S: Final = 1.0
 """By so much more than `cursor_save_s` the tape may be behind when a process dies."""
+OTHER_TIMES_NS: Final = 60 * NS_PER_S
+"""Where every event is as far as that from when it was admitted, a day had times of its own."""
 _TIMED_OUT: Final = ("CancelledError", "TimeoutError")
 _DERIVED: Final = re.compile(r"[0-9a-f]{26}-[0-9a-f]+")
 
@@ -190,6 +192,14 @@ class Day:
         self.by_id = {entry.event.event_id: entry for entry in self.entries}
 
     @property
+    def has_own_times(self) -> bool:
+        """Whether its events had times of another session, as `stamps` gives them, not the clock's."""
+        made = [entry for entry in self.entries if entry.is_made]
+        return bool(made) and all(
+            abs(time_ns_of(entry.event) - entry.stored.wall_ns) > OTHER_TIMES_NS for entry in made
+        )
+
+    @property
     def origin(self) -> str:
         """What its bus derived ids from."""
         return self.manifest.origin
@@ -216,6 +226,11 @@ class Day:
     def settings(self) -> Mapping[str, Any]:
         """The settings of its bus."""
         return self.manifest.settings
+
+
+def time_ns_of(event: Any) -> int:
+    """Return the time that an event says, in nanoseconds since 1970; 0 where it says none."""
+    return getattr(event, "timestamp_ns", None) or 0
 
 
 def recorded_app(path: Path, key: bytes | None = None) -> str:

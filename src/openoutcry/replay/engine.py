@@ -34,6 +34,10 @@ B = TypeVar("B", bound=ReplayedBus)
 SEED: Final = 0
 SETTLING_S: Final = 1.0
 """After so long in virtual time, whoever is not settled is behind."""
+_DOES_NOT_WAIT: Final = (
+    "it was over before rounds in which answers are missing or late, as the market does not wait; a day that "
+    "a program played as fast as it could needs --join (joins=True): the market waits where it had waited"
+)
 
 
 class Switch(Protocol):
@@ -101,10 +105,8 @@ def what_if_here(
         )
     if branch.behind:
         counts = listed(f"{name} with {count:,}" for name, count in branch.behind.items())
-        limits.append(
-            f"when the record was over events waited for {counts}: what comes from outside does not wait for "
-            "those who are late, unless asked to where it had (--join)"
-        )
+        why = f"when the day was over events still waited for {counts}"
+        limits.insert(0, why if joins else f"{why}: {_DOES_NOT_WAIT}")
     strange = sorted({one.agent for one in branch.differences if not branch.is_touched(one.agent)})
     if strange:
         limits.append(
@@ -147,9 +149,14 @@ def run_here(
     day = script.day
     loop = SteppedLoop(VirtualClock(day.started_wall_ns), limit_s=None)
     clock = loop.clock
-    with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=clock.wall_ns):  # noqa: SIM117
+    with asyncio.Runner(loop_factory=lambda: loop) as runner, stamps(time_ns=_stamp_of(script, clock)):  # noqa: SIM117
         with own_time(clock), switched_on(denial):
             return runner.run(_run(script, new_bus, (app, broker), target, others or {}))
+
+
+def _stamp_of(script: Script, clock: VirtualClock) -> Callable[[], int]:
+    """Return what gives events their times: the clock or, where the day had times of its own, the day."""
+    return script.session_ns if script.day.has_own_times else clock.wall_ns
 
 
 @contextmanager

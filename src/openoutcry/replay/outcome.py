@@ -11,12 +11,13 @@ from openoutcry.events import event_type_of
 from openoutcry.replay.branch import Branch, BranchRound
 from openoutcry.replay.comparing import compared
 
-DECISION: Final = "decision"
+_DECIDES: Final = ("decision", "order")
+"""What is compared: decisions, or the orders of a firm that makes none."""
 _WHY_MOST: Final = 4
 
 
 class DecisionChange(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision that is another one than on the day."""
+    """A decision, or an order where a firm makes none, that is another one than on the day."""
 
     kind: str
     """`size`, `side`, `gone`, `new`, or `other`: something else in it differs."""
@@ -49,7 +50,7 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """What was changed, as it is written on the command line."""
     decisions: dict[str, int]
     """How many decisions are the `same`, have another `size` or `side`, are `gone` or `new`, or differ in
-    something `other`."""
+    something `other`. Of a firm that makes no decisions these are its orders."""
     changes: tuple[DecisionChange, ...]
     """Those that are not the same, in the order of the day."""
     rounds_changed: int
@@ -60,24 +61,31 @@ class Effects(msgspec.Struct, frozen=True, kw_only=True):
     """The subscriptions that were handed something else than on the day."""
     left_out: int
     """Events from outside that were left out, since the order that they are about was not sent."""
+    compares: str = "decision"
+    """What `decisions` counts: `decision`, or `order`."""
+    events: dict[str, int] = {}
+    """How many of all events that agents publish are the `same`, `other`, `gone` or `new`."""
 
 
 def effects_of(branch: Branch, rounds: Iterable[BranchRound]) -> Effects:
     """Return what a change has led to, when its replay is over."""
     day, now = branch.day, dict(branch.published)
+    for entry in day.entries:
+        if not entry.is_made and entry not in branch.left_out and _decides(entry.event):
+            now.setdefault(entry.event.event_id, entry.event)
+    compares = _compared_type([*(entry.event for entry in day.entries), *now.values()])
+    before = {
+        entry.event.event_id: entry.event for entry in day.entries if event_type_of(entry.event) == compares
+    }
     by_round = {one.round_id: one for one in rounds}
-    before = {entry.event.event_id: entry for entry in day.entries if _is_decision(entry.event)}
-    for event_id, entry in before.items():
-        if not entry.is_made and entry not in branch.left_out:
-            now.setdefault(event_id, entry.event)
     changes, counts = [], Counter[str]()
-    for event_id, entry in before.items():
-        kind = _kind(entry.event, now.get(event_id))
+    for event_id, event in before.items():
+        kind = _kind(event, now.get(event_id))
         counts[kind] += 1
         if kind != "same":
-            changes.append(_change(kind, entry.event, now.get(event_id), by_round, branch))
+            changes.append(_change(kind, event, now.get(event_id), by_round, branch))
     for event_id, event in now.items():
-        if event_id not in before and _is_decision(event):
+        if event_id not in before and event_type_of(event) == compares:
             counts["new"] += 1
             changes.append(_change("new", None, event, by_round, branch))
     changed = [one for one in by_round.values() if one.is_changed]
@@ -89,11 +97,29 @@ def effects_of(branch: Branch, rounds: Iterable[BranchRound]) -> Effects:
         rounds_unheeded=sum(not one.past.opened_by for one in changed),
         touched=tuple(sorted(branch.touched)),
         left_out=len(branch.left_out),
+        compares=compares,
+        events=_all_events(branch),
     )
 
 
-def _is_decision(event: Any) -> bool:
-    return event_type_of(event) == DECISION
+def _decides(event: Any) -> bool:
+    return event_type_of(event) in _DECIDES
+
+
+def _compared_type(events: Iterable[Any]) -> str:
+    found = {str(event_type_of(event)) for event in events}
+    return next((one for one in _DECIDES if one in found), _DECIDES[0])
+
+
+def _all_events(branch: Branch) -> dict[str, int]:
+    """Count what agents publish, whatever it is."""
+    before = {entry.event.event_id: entry.event for entry in branch.day.entries if entry.is_made}
+    counts = Counter[str]()
+    for event_id, event in before.items():
+        kind = _kind(event, branch.published.get(event_id))
+        counts[kind if kind in ("same", "gone") else "other"] += 1
+    counts["new"] = sum(event_id not in before for event_id in branch.published)
+    return {kind: counts[kind] for kind in ("same", "other", "gone", "new")}
 
 
 def _kind(before: Any, now: Any) -> str:
@@ -101,7 +127,7 @@ def _kind(before: Any, now: Any) -> str:
         return "gone"
     if now is before or not compared(before, now):
         return "same"
-    if getattr(before, "action", None) != getattr(now, "action", None):
+    if _side(before) != _side(now):
         return "side"
     return "size" if getattr(before, "quantity", None) != getattr(now, "quantity", None) else "other"
 
@@ -124,11 +150,15 @@ def _change(
     )
 
 
+def _side(event: Any) -> Any:
+    return getattr(event, "action", None) or getattr(event, "side", "?")
+
+
 def _words(event: Any) -> str | None:
     if event is None:
         return None
-    action, quantity = getattr(event, "action", "?"), getattr(event, "quantity", None)
-    return f"{action}" + (f" {quantity:g}" if isinstance(quantity, int | float) else "")
+    quantity = getattr(event, "quantity", None)
+    return f"{_side(event)}" + (f" {quantity:g}" if isinstance(quantity, int | float) else "")
 
 
 def why(one: BranchRound, branch: Branch) -> str:

@@ -150,16 +150,22 @@ def _over(hashes: Iterable[Hashes], which: Callable[[Hashes], str]) -> str:
 
 
 def _effects_together(effects: Sequence[Effects]) -> Effects:
-    decisions: dict[str, int] = {}
-    for one in effects:
-        for kind, count in one.decisions.items():
-            decisions[kind] = decisions.get(kind, 0) + count
     return Effects(
         change=effects[0].change,
-        decisions=decisions,
+        decisions=_sums(one.decisions for one in effects),
         changes=tuple(change for one in effects for change in one.changes),
         rounds_changed=sum(one.rounds_changed for one in effects),
         rounds_unheeded=sum(one.rounds_unheeded for one in effects),
         touched=tuple(sorted({name for one in effects for name in one.touched})),
         left_out=sum(one.left_out for one in effects),
+        compares=effects[0].compares,
+        events=_sums(one.events for one in effects),
     )
+
+
+def _sums(counts: Iterable[dict[str, int]]) -> dict[str, int]:
+    found: dict[str, int] = {}
+    for one in counts:
+        for kind, count in one.items():
+            found[kind] = found.get(kind, 0) + count
+    return found

@@ -20,7 +20,7 @@ from typing import Any, Final, Literal, Protocol
 from openoutcry.events import RECORDS, event_type_of
 from openoutcry.journals import MemoryJournal
 from openoutcry.replay.comparing import Difference, compared
-from openoutcry.replay.day import Day, Entry, PastRound
+from openoutcry.replay.day import Day, Entry, PastRound, time_ns_of
 from openoutcry.replay.past import ContinuedJournal
 from openoutcry.replay.taking import Pace
 from openoutcry.units import NS_PER_S
@@ -92,6 +92,7 @@ class Script:
         self._turns: dict[str, asyncio.Future[bool]] = {}  # of what was published and waits for its turn
         self._handed: set[str] = set()
         self._missing: dict[str, Difference] = {}
+        self._session_ns = time_ns_of(day.entries[0].event) if day.entries else day.started_wall_ns
         self._awaited: tuple[str, asyncio.Future[None]] | None = None
 
     # -- what agents publish ------------------------------------------------------------------------
@@ -239,6 +240,10 @@ class Script:
 
     # -- what is handed out -------------------------------------------------------------------------
 
+    def session_ns(self) -> int:
+        """Return the time of a day that had times of its own: the latest of what has come so far."""
+        return self._session_ns
+
     async def play(self, admit: Admit, rounds: "OpensRounds") -> None:
         """Hand out the day, from its start to its end."""
         loop = asyncio.get_running_loop()
@@ -252,7 +257,9 @@ class Script:
             if event_type_of(entry.event) in RECORDS:
                 if self.stands(entry.event):
                     rounds.hand_out(entry.event)
-            elif await self._turn_of(loop, entry):
+                continue
+            self._session_ns = max(self._session_ns, time_ns_of(entry.event))
+            if await self._turn_of(loop, entry):
                 await self._hand_out(entry, admit)
             if entry.level:
                 self.pace.moved(entry.position)

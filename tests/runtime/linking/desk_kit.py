@@ -21,7 +21,11 @@ class Desk:
 
     def __init__(self, hub: MemoryHub, name: str, path: Path, **fields: Any) -> None:
         own = {key: fields.pop(key) for key in BUS_FIELDS if key in fields}
-        kept = {key: fields.pop(key) for key in ("levels", "record") if fields.get(key) is not None}
+        kept = {
+            key: fields.pop(key)
+            for key in ("levels", "record", "retain_count")
+            if fields.get(key) is not None
+        }
         self.name = name
         self.transport = MemoryTransport(hub, name)
         self.bus = EventBus(

@@ -21,6 +21,8 @@ _NO_DESK: Final = "onlooker"
 
 def places_of(journals: tuple[Path, ...], config: Path | None) -> list[Path]:
     """Return where other desks' journals are: as given, and as `[link] journals` in a settings file says."""
+    if not journals and config is None:
+        return []
     told = () if config is None else load_link(config, _NO_DESK).journals
     return journals_in([*journals, *map(Path, told)])
 

@@ -28,33 +28,13 @@ _FAILURES_MOST: Final = 60
 _BEFORE_A_BAR: Final = 50_000
 """So many events are indexed before anybody would want to see how far it is."""
 
-_references = click.option(
-    "--reference",
-    "references",
-    multiple=True,
-    metavar="FIELD",
-    help="A field of event classes of your own that names something. Repeat it.",
-)
-
 
 @click.command()
 @options.journal
 @click.argument("ref", metavar="REF")
 @click.option("--forward", is_flag=True, help="What came of it, instead of what led to it.")
-@_references
-@click.option(
-    "--journals",
-    multiple=True,
-    type=click.Path(path_type=Path, readable=False),
-    metavar="PLACE",
-    help="Another desk's journal, or a folder with them: causes are followed there. Repeat it.",
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="A settings file: the journals of [link] journals as well.",
-)
+@options.references
+@options.with_desks
 @options.as_json
 @options.key_file
 def explain(
@@ -76,8 +56,10 @@ def explain(
     was late or missing, and what stood in; and what is not known. Needs no lock and does nothing in the
     firm's process. The first question makes an index beside the journal, FILE-lineage.
     """
-    others = places_of(journals, config) if journals or config is not None else []
-    with _opened(path, key_file, others, references) as lineage, progress("indexing") as tell:
+    with (
+        _opened(path, key_file, places_of(journals, config), references) as lineage,
+        progress("indexing") as tell,
+    ):
         found = lineage.explain(ref, forward=forward, tell=_Late(tell))
     if as_json:
         print_lines([json_line(found.to_dict())])
@@ -88,7 +70,7 @@ def explain(
 @click.command()
 @options.journal
 @click.option("--follow", "-f", "follows", is_flag=True, help="Go on with what is written, until Ctrl-C.")
-@_references
+@options.references
 @options.as_json
 @options.key_file
 def index(

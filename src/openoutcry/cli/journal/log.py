@@ -64,19 +64,7 @@ def _follow(path: Path, key_file: Path | None, where: Filter, after: int, as_jso
 @options.journal
 @options.filtered
 @click.option("--limit", type=click.IntRange(min=1), metavar="COUNT", help="Only so many of the newest.")
-@click.option(
-    "--journals",
-    multiple=True,
-    type=click.Path(path_type=Path, readable=False),
-    metavar="PLACE",
-    help="Another desk's journal, or a folder with them: their events as well. Repeat it.",
-)
-@click.option(
-    "--config",
-    type=click.Path(path_type=Path, dir_okay=False),
-    metavar="FILE",
-    help="A settings file: the journals of [link] journals as well.",
-)
+@options.with_desks
 @options.as_json
 @options.key_file
 def history(

@@ -100,6 +100,39 @@ _FILTERS: Final = (
 )
 
 
+_DESKS: Final = (
+    click.option(
+        "--journals",
+        multiple=True,
+        type=click.Path(path_type=Path, readable=False),
+        metavar="PLACE",
+        help="Another desk's journal, or a folder with them: causes are followed there. Repeat it.",
+    ),
+    click.option(
+        "--config",
+        type=click.Path(path_type=Path, dir_okay=False),
+        metavar="FILE",
+        help="A settings file: the journals of [link] journals as well.",
+    ),
+)
+
+
+def with_desks(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add to a command where other desks' journals are; `across_desks.places_of` reads it."""
+    for option in reversed(_DESKS):
+        command = option(command)
+    return command
+
+
+references = click.option(
+    "--reference",
+    "references",
+    multiple=True,
+    metavar="FIELD",
+    help="A field of event classes of your own that names something. Repeat it.",
+)
+
+
 def filtered(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the options of a filter to a command; `filter_of` reads them."""
     for option in reversed(_FILTERS):

@@ -50,6 +50,8 @@ class Tracer:
         if target.head.round_id:
             self._finder.read_round(target.head.round_id)
         chain = self._chain(target)
+        if len(chain) == 1:
+            self._gaps.stands_alone(target)
         decided = next((found for found in reversed(chain) if decides(found)), None)
         rounds = self._rounds(chain, decided, ordinal)
         for case in rounds:

@@ -3,15 +3,19 @@
 from typing import Any, Final
 
 from openoutcry.core.wording import counted
+from openoutcry.events import Event
+from openoutcry.events.registry import CLASS_KEY
 from openoutcry.journals.lineage.explanation import RoundCase
 from openoutcry.journals.lineage.finding import Finder, Found
-from openoutcry.journals.lineage.keys import RUN
+from openoutcry.journals.lineage.keys import OWN_CLASSES, RUN
 from openoutcry.journals.lineage.words import short
 
 _WITH_CAUSES: Final = frozenset(
     ("signal", "decision", "validated_decision", "order", "fill", "order_state_change")
 )
 _STARTS_MOST: Final = 1_000
+_FIELDS_MOST: Final = 3
+_USUAL: Final = frozenset(Event.__struct_fields__) | {CLASS_KEY, "symbol"}
 
 
 class Gaps:
@@ -55,6 +59,21 @@ class Gaps:
             self.note(
                 f"What led to {_which(found)} is not known: it names no cause. "
                 f"A main program published it, or it came from outside."
+            )
+
+    def stands_alone(self, found: Found) -> None:
+        """Nothing is known to have led to an event. Of a user's class: fields of it may say what did."""
+        cls = found.fields.get(CLASS_KEY)
+        if not isinstance(cls, str) or cls in OWN_CLASSES or found.head.causation_id:
+            return
+        if found.references(self._finder.named):
+            return
+        names = [name for name, value in found.fields.items() if name not in _USUAL and _is_a_name(value)]
+        if names:
+            some = " or ".join(short(name) for name in names[:_FIELDS_MOST])
+            self.note(
+                f"What led to {_which(found)} is not known: it names no cause. If its {some} names another "
+                f"event or what that is about, say so: --reference {short(names[0])}."
             )
 
     def no_round(self, round_id: str, chain: list[Found]) -> None:
@@ -101,6 +120,10 @@ class Gaps:
     def _starts(self, found: Found) -> list[Found]:
         """Return the starts of buses on the journal of an event; none of one without records."""
         return self._finder.of(RUN, "", _STARTS_MOST, found.source)
+
+
+def _is_a_name(value: object) -> bool:
+    return isinstance(value, str) and bool(value) and not any(map(str.isspace, value))
 
 
 def _which(found: Found) -> str:

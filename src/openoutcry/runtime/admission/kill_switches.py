@@ -84,6 +84,8 @@ class KillSwitches:
         store = self._slot.store
         if self._bus.halts.has_pulled(event.event_id) and not is_release(event):
             return True
+        if self.crossings.is_over(event.event_id):
+            return True  # its retention may have taken it out of the journal since
         return store is not None and store.knows(event.event_id)
 
     def admit(self, event: Any, level: Level, *, is_authorised: bool = False) -> bool | Commit | Handled:
@@ -233,13 +235,17 @@ class KillSwitches:
         if is_ours and not (named and self._tell is not None):
             stamp_releases(event, ids)
         if self._tell is not None:
-            unknown = [one for one in named if one not in ids and not self._had(one)]
-            self.crossings.note(unknown, event.event_id)
+            unknown = {one for one in named if one not in ids and not self._had(one)}
+            self.crossings.note((one for one in named if one in unknown), event.event_id)
+            over = dict.fromkeys((*ids, *named, event.event_id))
+            self.crossings.end(one for one in over if one not in unknown and not halts.has(one))
         return ended
 
     def _had(self, event_id: str) -> bool:
         """Return True if an event was ever accepted here, as far as that is remembered."""
         store = self._slot.store
+        if self.crossings.is_over(event_id):
+            return True
         return event_id in self._bus.seen or (store is not None and store.knows(event_id))
 
     def _save_soon(self) -> None:

@@ -46,7 +46,7 @@ FORGET_NS: Final = 60_000_000_000
 CAUGHT_UP_S: Final = 2.0
 """How long a desk that starts reads kill switches in the logs, and waits for those that it has asked for."""
 CROSSINGS: Final = "(link:released)"
-"""Under which name the journal keeps what was released before it came."""
+"""Under which name the journal keeps what was released before it came, and what is over."""
 
 
 class KillSwitchLink:
@@ -130,7 +130,8 @@ class KillSwitchLink:
         self._take(event, entry, kill)
 
     def begin(self) -> None:
-        """Say what became active while the bus was not running: the first beat does."""
+        """Have saved what was released while the bus was not running. The first beat says what is active."""
+        self.save_crossings()
 
     async def end(self, timeout_s: float) -> None:  # noqa: ARG002 - a part's
         """Tell nobody any more."""
@@ -140,8 +141,11 @@ class KillSwitchLink:
 
     def _published(self, event: Any) -> None:
         """A kill switch was published here, and delivered: shout it."""
-        if not self._is_open or _is_kept_here(event):
-            return
+        if self._is_open and not _is_kept_here(event):
+            self._tell_others(event)
+            self.save_crossings()
+
+    def _tell_others(self, event: Any) -> None:
         if KILL_SWITCH in self._joined.link.keep or (is_release(event) and self._joined.is_out):
             return
         try:
@@ -156,7 +160,6 @@ class KillSwitchLink:
         self._shout(
             event.event_id, Kill(event=msgspec.Raw(entry.payload), header=entry.header, wall_ns=entry.wall_ns)
         )
-        self.save_crossings()
 
     def _shout(self, event_id: str, kill: Kill) -> None:
         self._remember(event_id, kill)
@@ -236,7 +239,11 @@ class KillSwitchLink:
         event_id = halt.event_id
         if event_id in self._known:
             return True
-        is_known = self._joined.bus.halts.has(event_id) or self._joined.store.knows(event_id)
+        is_known = (
+            self._joined.bus.halts.has(event_id)
+            or self._switches.crossings.is_over(event_id)
+            or self._joined.store.knows(event_id)
+        )
         if is_known:
             if len(self._known) >= RECENT_MOST:
                 self._known.clear()
@@ -277,7 +284,7 @@ class KillSwitchLink:
         halt = next((halt for halt in self._joined.bus.halts.all() if halt.event_id == event_id), None)
         return None if halt is None else _of_halt(halt)
 
-    # -- what was released before it came -----------------------------------------------------------
+    # -- what was released before it came, and what is over -----------------------------------------
 
     def _load(self) -> None:
         crossings = self._switches.crossings
@@ -288,7 +295,6 @@ class KillSwitchLink:
             saved = None
         if saved is not None and saved.state:
             crossings.load(json.loads(saved.state))
-        self._saved_version = crossings.version
 
     def save_crossings(self) -> None:
         """Have it saved, if it has changed."""
