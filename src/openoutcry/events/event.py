@@ -20,6 +20,7 @@ from openoutcry.spelling import nearest
 
 _EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 _FIRST_VERSION: Final = 1
+_UNSETTLED: Final = registry.UNSETTLED
 _LINKS: Final = ("correlation_id", "causation_id", "round_id")
 _OF_ONE_EVENT: Final = frozenset({"event_id", *_LINKS})
 
@@ -112,8 +113,12 @@ class Event(
             self._settle_envelope()
         if self.schema_version is not _FIRST_VERSION and self.schema_version is not self._own_version:
             self._settle_version()
-        if self.event_type is not self._own_event_type:
-            self._settle_type()
+        given, own = self.event_type, self._own_event_type
+        if given is not own:
+            if type(given) is str and own is not _UNSETTLED and given == self._fixed_event_type:
+                _set_type(self, own)  # it was read: the class has the same text already
+            else:
+                self._settle_type()
         if self._adds_fields and not self._is_sound():
             self._settle_version()
             settle_fields(self)

@@ -173,20 +173,30 @@ def _pack_carried(carried: Carried, first: int, before: bytes, chain: Chain) -> 
     levels, walls_ns = carried.levels, carried.walls_ns
     first_ns, last_ns, level = min(walls_ns), max(walls_ns), max(levels)
     beside, size = b"," + _encode(carried.header) + b"]", len(walls_ns)
-    if levels.count(level) == size:
-        heads = {
-            wall_ns: beside + b"," + _head(NORMAL, level, wall_ns - first_ns) for wall_ns in set(walls_ns)
-        }
-        before_each = [heads[wall_ns] for wall_ns in walls_ns]
+    if first_ns == last_ns and levels.count(level) == size:
+        head = _HEADS[NORMAL, level]
+        data = b"[%b%b%b]" % (head, (beside + b"," + head).join(carried.payloads), beside)
     else:
-        kinds = zip(levels, walls_ns, strict=True)
-        before_each = [beside + b"," + _head(NORMAL, its, wall_ns - first_ns) for its, wall_ns in kinds]
-    parts = [b""] * (2 * size)
-    parts[::2], parts[1::2] = before_each, carried.payloads
-    parts[0] = b"[" + parts[0][len(beside) + 1 :]
-    data = b"".join([*parts, beside, b"]"])
+        data = _join_carried(carried, first_ns, beside)
     checksum = chain.link(before, first, size, first_ns, last_ns, data)
     return Row(first, size, first_ns, last_ns, checksum, data), level
+
+
+def _join_carried(carried: Carried, first_ns: int, beside: bytes) -> bytes:
+    """Return the array of entries that another desk has made at several times, or that differ in level."""
+    levels, walls_ns = carried.levels, carried.walls_ns
+    if levels.count(levels[0]) == len(levels):
+        head_at = {
+            wall_ns: beside + b"," + _head(NORMAL, levels[0], wall_ns - first_ns) for wall_ns in set(walls_ns)
+        }
+        heads = [head_at[wall_ns] for wall_ns in walls_ns]
+    else:
+        kinds = zip(levels, walls_ns, strict=True)
+        heads = [beside + b"," + _head(NORMAL, level, wall_ns - first_ns) for level, wall_ns in kinds]
+    parts = [b""] * (2 * len(heads))
+    parts[::2], parts[1::2] = heads, carried.payloads
+    parts[0] = b"[" + parts[0][len(beside) + 1 :]
+    return b"".join([*parts, beside, b"]"])
 
 
 def pack(entries: Sequence[Entry], first: int, before: bytes, chain: Chain) -> tuple[Row, Level]:

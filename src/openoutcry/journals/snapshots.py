@@ -19,7 +19,11 @@ from openoutcry.ports import Changes, Era, Places, Snapshot
 
 LOST: Final = "lost"
 """The form of a snapshot that a recovery could not carry over."""
-_SAVE: Final = "INSERT OR REPLACE INTO snapshots VALUES(?, ?, ?, ?, ?, ?)"
+_SAVE: Final = (
+    "INSERT INTO snapshots VALUES(?, ?, ?, ?, ?, ?) ON CONFLICT(subscription) DO UPDATE SET "
+    "cursors = excluded.cursors, wall_ns = excluded.wall_ns, form = excluded.form, "
+    "state = excluded.state, checksum = excluded.checksum"  # replacing would write the index anew as well
+)
 _ADD: Final = "INSERT OR REPLACE INTO tombstones VALUES(?, ?, ?)"
 _FORGET: Final = (
     "DELETE FROM snapshots WHERE subscription = ?",

@@ -228,10 +228,9 @@ def _payloads(data: bytes, end: int, envelopes: list[_Envelope]) -> list[bytes]:
 
 def _entries(payloads: list[bytes], envelopes: list[_Envelope]) -> Sequence[Entry]:
     """Return the entries. Raises `Garbled` for what is none."""
-    numbers = [one.level for one in envelopes]
     # (A newer version may have levels that this one does not know: the highest stands for them.)
-    known = {number: _LEVELS[min(number, _LEVEL_MOST)] for number in set(numbers)}
-    levels = [known[number] for number in numbers]
+    known = {number: _LEVELS[min(number, _LEVEL_MOST)] for number in {one.level for one in envelopes}}
+    levels = [known[one.level] for one in envelopes] if len(known) > 1 else [*known.values()] * len(envelopes)
     if all([one.header is None and one.lane == "normal" for one in envelopes]):  # noqa: C419 - a generator takes longer
         return Lines(payloads, levels, [one.wall_ns for one in envelopes])
     return tuple(

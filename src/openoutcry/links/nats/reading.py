@@ -1,7 +1,7 @@
 """Reads the messages of a subject in the order of a stream, by a consumer without acknowledgements.
 
 The server pushes them, each numbered; it pauses when this side does (flow control), and is heard from
-twice a second. When a number is missing, or there is silence, the reading begins anew behind the last
+every second. When a number is missing, or there is silence, the reading begins anew behind the last
 message that came.
 """
 
@@ -15,8 +15,8 @@ from openoutcry.errors import LinkError, LogGone, Unreachable
 from openoutcry.links.nats.connection import Connection, Message
 from openoutcry.links.nats.jetstream import JetStream
 
-_HEARTBEAT_S: Final = 0.5
-_SILENCE_S: Final = 2.0
+_HEARTBEAT_S: Final = 1.0
+_SILENCE_S: Final = 3.0
 _UNUSED_S: Final = 10
 _NS: Final = 10**9
 
@@ -51,6 +51,8 @@ class Consumer:
         self._queue: deque[Message] = deque()
         self._news = asyncio.Event()
         self._delivered = 0
+        self._heard_s = 0.0
+        self._alarm: asyncio.TimerHandle | None = None
         self._is_lost = False
         self.waiting = 0
 
@@ -104,8 +106,22 @@ class Consumer:
         }
 
     def _hear(self, message: Message) -> None:
+        self._heard_s = asyncio.get_running_loop().time()
+        if not self._queue and self._says_nothing_new(message):
+            return  # (who reads is not woken: a desk has two consumers for each other one)
         self._queue.append(message)
         self._news.set()
+
+    def _says_nothing_new(self, message: Message) -> bool:
+        """Return True for a mere sign of life, with the number of the last message that was taken."""
+        headers = message.headers
+        return (
+            headers is not None
+            and headers.get("Status") == "100"
+            and not message.reply
+            and "Nats-Consumer-Stalled" not in headers
+            and headers.get("Nats-Last-Consumer") == str(self._delivered)
+        )
 
     def _lose(self) -> None:
         self._is_lost = True
@@ -114,12 +130,22 @@ class Consumer:
     async def _more(self) -> bool:
         """Wait for a message; False if the server is silent, or the connection lost."""
         self._news.clear()
+        self._heard_s = asyncio.get_running_loop().time()
+        self._watch()
         try:
-            async with asyncio.timeout(_SILENCE_S):
-                await self._news.wait()
-        except TimeoutError:
-            return False
-        return not self._is_lost
+            await self._news.wait()
+        finally:
+            if self._alarm is not None:
+                self._alarm.cancel()
+        return bool(self._queue) and not self._is_lost
+
+    def _watch(self) -> None:
+        """Wake who reads when nothing was heard for too long."""
+        loop, ends_s = asyncio.get_running_loop(), self._heard_s + _SILENCE_S
+        if loop.time() >= ends_s:
+            self._news.set()
+        else:
+            self._alarm = loop.call_at(ends_s, self._watch)
 
     def _take(self, message: Message) -> Read | None:
         """Return a message of the stream; None for one that the server has to say itself."""

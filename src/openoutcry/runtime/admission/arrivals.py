@@ -94,8 +94,11 @@ class Arrivals:
         count = await self._room_for(arrivals)
         entries: Sequence[Entry]
         if isinstance(arrivals, Plain):
-            entries = carried = arrivals.entries[:count]
-            commit, known = self._stage_plain(arrivals.events[:count], carried)
+            events, carried = arrivals
+            if count < len(events):
+                events, carried = events[:count], carried[:count]
+            entries = carried
+            commit, known = self._stage_plain(events, carried)
         else:
             entries = [arrival.entry for arrival in arrivals[:count]]
             commit, known = self._stage(arrivals[:count])
@@ -148,10 +151,10 @@ class Arrivals:
 
     def _count_plain(self, events: list[Any]) -> int:
         """Return the same for events of which each class has one type."""
+        if len(set(map(type, events))) == 1:
+            return min(len(events), max(0, self._left(events[0], is_high=False)))
         examples = {type(event): event for event in events}
         left = {cls: self._left(event, is_high=False) for cls, event in examples.items()}
-        if len(left) == 1:
-            return min(len(events), max(0, *left.values()))
         for index, event in enumerate(events):
             left[type(event)] -= 1
             if left[type(event)] < 0:

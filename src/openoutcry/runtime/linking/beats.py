@@ -135,7 +135,7 @@ class Beats:
                 log.warning("a beat of desk %s cannot be read: %s", desk, error)
             return
         joined = self._joined
-        self._others.hear(desk, beat, joined.now_ns(), joined.bus.clock.wall_ns())
+        self._others.hear(desk, beat, joined.desk, joined.now_ns(), joined.bus.clock.wall_ns())
 
 
 def _versions() -> dict[str, int]:

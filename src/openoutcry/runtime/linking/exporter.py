@@ -109,11 +109,9 @@ class Exporter:
 
     # -- what all others have -----------------------------------------------------------------------
 
-    def _heard(self, desk: str, beat: Beat) -> None:
+    def _heard(self, desk: str, _beat: Beat) -> None:
         """Note how far another desk has come with what this one exports."""
-        for said in beat.imported:
-            if said.desk != self._joined.desk:
-                continue
+        for said in self._others.desks[desk].has_of_ours.values():
             run = Run.read(said.journal)
             mine = self.logs[said.log].run
             if run is not None and run.origin == mine.origin and self.logs[said.log].is_found:
@@ -125,12 +123,11 @@ class Exporter:
 
     def _said_of(self, log_name: LogName, mine: Run) -> int:
         """Return the last position of this desk's journal, in a run, that another desk says it has."""
-        beats = (other.beat for other in self._others.desks.values() if other.beat is not None)
-        said = (one for beat in beats for one in beat.imported if one.desk == self._joined.desk)
+        said = (other.has_of_ours.get(log_name) for other in self._others.desks.values())
         positions = [
             one.position
             for one in said
-            if one.log == log_name
+            if one is not None
             and (run := Run.read(one.journal)) is not None
             and (run.origin, run.epoch) == (mine.origin, mine.epoch)
         ]

@@ -66,6 +66,7 @@ class _Kind(msgspec.Struct, frozen=True, gc=False):
     activated: object = True
 
 
+_KEPT: Final = frozenset({Level.PROCESS, Level.DISK})
 _read_kind: Final = msgspec.json.Decoder(_Kind, strict=False).decode
 
 
@@ -332,16 +333,18 @@ class LogImport:
 
     def _wanted(self, group: Group) -> "_Wanted":
         """Return what is to be taken in of a group, as it is to be written here."""
-        behind = bisect_right(group.positions, self._chain.position)
-        positions: Sequence[int] = group.positions[behind:]
-        entries = group.entries[behind:]
+        positions: Sequence[int] = group.positions
+        entries = group.entries
+        behind = bisect_right(positions, self._chain.position)
+        if behind:
+            positions, entries = positions[behind:], entries[behind:]
         if EVERY_TYPE not in self._joined.link.imports:
             positions, entries = self._taken_of(positions, entries)
         lines = entries if isinstance(entries, Lines) else None
         events = decode_many([entry.payload for entry in entries] if lines is None else lines.payloads)
         if lines is not None and all(map(self._is_plain, set(map(type, events)))):
             ids = [event.event_id for event in events]
-            levels = list(map(_level_here, lines.levels))
+            levels = _levels_here(lines.levels)
             carried = Carried(ids, lines.payloads, levels, lines.walls_ns, self._header)
             return _Wanted(positions, Plain(events, carried))
         found: list[tuple[int, Arrival]] = []
@@ -426,6 +429,11 @@ class LogImport:
         self._joined.bus.put_away(letter)
 
 
+def _levels_here(levels: list[Level]) -> list[Level]:
+    """Return `_level_here` of each; the list itself where none is another one here."""
+    return levels if set(levels) <= _KEPT else list(map(_level_here, levels))
+
+
 def _level_here(level: Level) -> Level:
     """Return what an entry of another desk must survive here: none of them stands beside."""
     return min(max(level, Level.PROCESS), Level.DISK)
@@ -440,11 +448,16 @@ class _Wanted(NamedTuple):
     def rest(self, count: int) -> "_Wanted":
         """Return what is behind the first `count` of it."""
         arrivals = self.arrivals
+        if count == len(self.positions):
+            return _NOTHING
         if isinstance(arrivals, Plain):
             rest: list[Arrival] | Plain = Plain(arrivals.events[count:], arrivals.entries[count:])
         else:
             rest = arrivals[count:]
         return _Wanted(self.positions[count:], rest)
+
+
+_NOTHING: Final = _Wanted((), [])
 
 
 def _kind_of(payload: bytes, header: Header | None) -> _Kind:

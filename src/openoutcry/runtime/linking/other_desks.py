@@ -5,8 +5,8 @@ from collections.abc import Callable, Iterable
 from typing import Final
 
 from openoutcry.config.link import EVERY_TYPE
-from openoutcry.links.wire import Beat
-from openoutcry.ports import Seat
+from openoutcry.links.wire import Beat, Imported
+from openoutcry.ports import LogName, Seat
 
 DROPPED_NS: Final = 5_000_000_000
 """How long a desk without a seat must have been silent to be forgotten."""
@@ -20,6 +20,7 @@ class OtherDesk:
         name: Its name.
         seat: Its seat, as last asked; None if that was never seen.
         beat: Its last beat; None before the first.
+        has_of_ours: How far that says it has come with what this desk exports, by log.
         heard_ns: When that came, on the loop's clock; 0 before the first.
         ahead_ns: How far its wall clock was ahead of this one's then.
         classes: Its event classes and the version of each, as it last said.
@@ -30,6 +31,7 @@ class OtherDesk:
         self.name = name
         self.seat: Seat | None = None
         self.beat: Beat | None = None
+        self.has_of_ours: dict[LogName, Imported] = {}
         self.heard_ns: int = 0
         self.ahead_ns: int = 0
         self.classes: dict[str, int] = {}
@@ -78,10 +80,11 @@ class OtherDesks:
             if now_ns - self.desks[name].heard_ns > DROPPED_NS:
                 del self.desks[name]
 
-    def hear(self, name: str, beat: Beat, now_ns: int, wall_ns: int) -> None:
-        """A beat has come."""
+    def hear(self, name: str, beat: Beat, own: str, now_ns: int, wall_ns: int) -> None:
+        """A beat has come to the desk `own`."""
         desk = self._desk(name)
         desk.beat, desk.heard_ns = beat, now_ns
+        desk.has_of_ours = {said.log: said for said in beat.imported if said.desk == own}
         desk.ahead_ns = beat.wall_ns - wall_ns
         if beat.classes is not None:
             desk.classes = beat.classes

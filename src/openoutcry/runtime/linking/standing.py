@@ -101,8 +101,8 @@ class Gauge:
                 if head > taken:
                     what = f"up to {counted(head - taken, 'event')} of desk {name!r} (log {log_name})"
                     yield (f"import {name}", log_name), taken, head, f"to be imported: {what}"
-                said = (one for one in beat.imported if (one.desk, one.log) == (joined.desk, log_name))
-                theirs = next((one.position for one in said), 0)
+                said = desk.has_of_ours.get(log_name)
+                theirs = 0 if said is None else said.position
                 if beat.imports and exported > theirs:
                     what = f"up to {counted(exported - theirs, 'event')} (log {log_name})"
                     yield (f"export {name}", log_name), theirs, exported, f"desk {name!r} is behind by {what}"
@@ -179,13 +179,12 @@ class Gauge:
     def _import(self, desk: str, log_name: LogName) -> ImportStanding:
         one, other = self._importer.logs.get((desk, log_name)), self._others.desks.get(desk)
         beat = None if other is None else other.beat
-        mine = self._joined.desk
-        theirs = (said for said in (() if beat is None else beat.imported) if said.desk == mine)
+        said = None if other is None else other.has_of_ours.get(log_name)
         return ImportStanding(
             log=log_name,
             exported=0 if beat is None else beat.heads.get(log_name, 0),
             imported=0 if one is None else one.reached.position,
-            theirs=next((said.position for said in theirs if said.log == log_name), 0),
+            theirs=0 if said is None else said.position,
             events=0 if one is None else one.events,
             duplicates=0 if one is None else one.duplicates,
             gap="" if one is None else one.gap,
