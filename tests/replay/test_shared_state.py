@@ -7,6 +7,8 @@ from bus_helpers import an_order
 from replayed_firm import record
 from shared_state_firm import TICKS, Makers
 
+from openoutcry.core.lanes import Lane
+from openoutcry.core.overflow import BoundedLane, ConflatingLane
 from openoutcry.journals import Recording
 from openoutcry.replay.change import change_of
 from openoutcry.replay.day import read_day
@@ -50,6 +52,7 @@ def test_who_is_touched_in_one_subscription_is_in_all(day: Path) -> None:
     assert found.effects is not None
     assert set(found.effects.touched) >= {"maker.fills", "maker.ticks"}
     assert "newest" not in found.effects.touched
+    assert not any("still waited" in limit for limit in found.limits), "who is touched goes on"
     assert found.effects.decisions["size"] > 100, "it holds nothing, so it quotes otherwise"
     assert found.effects.compares == "decision"
     assert found.effects.events["other"] >= found.effects.decisions["size"]
@@ -74,3 +77,21 @@ def test_a_lane_hands_over_what_it_is_asked_for_and_keeps_no_retry_that_the_day_
     assert last is not None
     lane.retry(last, 60, in_order=False)
     assert (lane.waiting, lane.expired) == (0, 1)
+
+
+def test_a_lane_that_goes_freely_lets_go_what_its_subscription_asks_for() -> None:
+    def lane_like(own: Lane) -> PlayedLane:
+        lane = PlayedLane("normal", {"a", "b", "c"}, lambda _: False, own)
+        lane.push([an_order(event_id="a"), an_order(event_id="b"), an_order(event_id="c")], 0)
+        lane.go_freely()
+        return lane
+
+    conflating = lane_like(ConflatingLane("normal", lambda event: event.event_id in "bd"))
+    assert [event.event_id for event in conflating.waiting_events()] == ["c", "b"]
+    conflating.push([an_order(event_id="d")], 0)
+    assert [event.event_id for event in conflating.waiting_events()] == ["c", "d"]
+    assert (conflating.waiting, conflating.conflated) == (2, 2)
+    bounded = lane_like(BoundedLane("normal", 3))
+    bounded.push([an_order(event_id="d")], 0)
+    assert [event.event_id for event in bounded.waiting_events()] == ["b", "c", "d"]
+    assert (bounded.waiting, bounded.overflowed) == (3, 1)

@@ -210,9 +210,9 @@ class Branch(Script):
             return self._is_left(entry)
         if not self.is_touched(agent):
             return await super()._turn_of(loop, entry)
-        if event_id not in self._ready:
+        if event_id not in self._ready and not self._was_offered(entry):
             await self._a_moment(loop, event_id)
-        if event_id in self._ready:
+        if event_id in self._ready or self._was_offered(entry):
             return True
         self.passed.add(event_id)
         order_id = getattr(entry.event, "order_id", None)
@@ -220,6 +220,11 @@ class Branch(Script):
             self._gone_orders.add(order_id)
         self._touch_takers(entry.event)
         return False
+
+    def _was_offered(self, entry: Entry) -> bool:
+        """Whether an event was published as recorded before its agent was touched, and waits for its turn."""
+        event_id = entry.event.event_id
+        return event_id in self.offered and self.published.get(event_id) is entry.event
 
     async def _join(self, loop: asyncio.AbstractEventLoop) -> None:
         """Wait until those who are touched have settled what they were handed: everybody had, on the day."""

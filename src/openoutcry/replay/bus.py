@@ -86,7 +86,7 @@ class ReplayedBus(VenueBus):
         if normal.name == "control":
             return Mailbox(normal, **options)
         day = self._script.day
-        box = PlayedMailbox(name, self._script.pace, day.steps.get(name, ()), day.again, **options)
+        box = PlayedMailbox(name, normal, self._script.pace, day.steps.get(name, ()), day.again, **options)
         self._boxes[name] = box
         return box
 

@@ -11,6 +11,7 @@ from typing import Any, Final, NamedTuple
 
 from openoutcry.core.lanes import NOWHERE, Batch, Lane, LaneName
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.overflow import BoundedLane, ConflatingLane
 
 NEVER_NS: Final = 2**63 - 1
 RESOLUTION_NS: Final = 2
@@ -96,20 +97,30 @@ class Pace:
 class PlayedLane(Lane):
     """A lane that lets go, as it comes, what nobody took on the day, and hands over what it is asked for.
 
-    (On the day a lane may have put a newer event in the place of an older one.)
+    (On the day a lane may have put a newer event in the place of an older one.) When it goes freely it lets
+    go what the subscription's own lane would.
 
     Attributes:
-        taken_ids: What was taken; None: everything is.
+        taken_ids: What was taken; None: it goes freely.
         tried_again: Says whether an event was begun once more on the day than it has been by now.
 
     """
 
-    __slots__ = ("taken_ids", "tried_again")
+    __slots__ = ("_own", "taken_ids", "tried_again")
+
+    waiting: int
+    conflated: int
+    overflowed: int
 
     def __init__(
-        self, name: LaneName, taken_ids: set[str] | None, tried_again: Callable[[str], bool]
+        self,
+        name: LaneName,
+        taken_ids: set[str] | None,
+        tried_again: Callable[[str], bool],
+        own: Lane | None = None,
     ) -> None:
         super().__init__(name)
+        self._own = own
         self.taken_ids: set[str] | None = taken_ids
         self.tried_again: Callable[[str], bool] = tried_again
 
@@ -121,6 +132,34 @@ class PlayedLane(Lane):
                 self.overflow(1)
             else:
                 super().push([event], at_ns, positions and positions[index : index + 1])
+                if ids is None:
+                    self._let_go()
+
+    def go_freely(self) -> None:
+        """From now on hand over everything, but for what the subscription's own lane would let go."""
+        self.taken_ids = None
+        waiting, self._stretches = self._stretches, deque()
+        for stretch in waiting:
+            self._stretches.append(stretch)
+            self._let_go()
+
+    def _let_go(self) -> None:
+        """Let go what the subscription's own lane would, now that one more waits."""
+        own, stretches = self._own, self._stretches
+        newest = stretches[-1]
+        if isinstance(own, ConflatingLane):
+            key = own.key_of(newest.events[0])
+            for index, old in enumerate(stretches):
+                if old is not newest and not old.attempts and own.key_of(old.events[0]) == key:
+                    stretches.pop()
+                    stretches[index] = newest
+                    self.conflated += 1
+                    self.waiting -= 1
+                    break
+        elif isinstance(own, BoundedLane) and self.waiting > own.limit:
+            stretches.popleft()
+            self.overflowed += 1
+            self.waiting -= 1
 
     def take_this(self, event_id: str, now_ns: int) -> Batch | None:
         """Hand over the event with this id; None if it does not wait, or may not be tried again yet."""
@@ -180,15 +219,24 @@ class PlayedMailbox(Mailbox):
     )
 
     def __init__(
-        self, name: str, pace: Pace, steps: Iterable[Step], again: Mapping[str, Any], **options: Any
+        self,
+        name: str,
+        own: Lane,
+        pace: Pace,
+        steps: Iterable[Step],
+        again: Mapping[str, Any],
+        **options: Any,
     ) -> None:
-        """Make it. `again` are the events of dead letters that were handed out again, by id."""
+        """Make it. `own` is the lane that the subscription asks for, which lets go what it lets go.
+
+        `again` are the events of dead letters that were handed out again, by id.
+        """
         self._again = again
         self._name = name
         self._pace = pace
         self._steps = deque(steps)
         ids = {step.event_id for step in self._steps}
-        super().__init__(PlayedLane("normal", ids, self._is_tried_again), **options)
+        super().__init__(PlayedLane("normal", ids, self._is_tried_again, own), **options)
         self.high = PlayedLane("high", ids, self._is_tried_again)
         pace.boxes.append(self)
         self._gave_way = 0
@@ -230,7 +278,7 @@ class PlayedMailbox(Mailbox):
         self._steps.clear()
         for lane in (self.high, self.normal):
             assert isinstance(lane, PlayedLane), "they were made here"
-            lane.taken_ids = None
+            lane.go_freely()
 
     @property
     def is_free(self) -> bool:
