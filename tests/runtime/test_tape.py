@@ -14,6 +14,7 @@ from openoutcry import (
     DropOldest,
     Event,
     EventBus,
+    OrderEvent,
     RetryPolicy,
     TapeRecorded,
 )
@@ -713,3 +714,32 @@ async def test_a_batch_that_goes_on_after_others_is_told_in_parts(disk: Disk):
     assert after.begun_ns - before.begun_ns == 500 * MS
     assert before.ended_ns == after.begun_ns
     assert before.head < order.head <= after.head
+
+
+@virtual
+async def test_what_a_run_commits_before_its_start_is_written_is_of_that_run_also_after_a_crash(disk: Disk):
+    bus = recorded_bus(disk.journal)
+    bus.subscribe("*", nothing, name="a")
+    await bus.start()
+    await bus.publish(an_order("o-1"))
+    await bus.flush()
+    await bus.publish(an_order("o-2"))  # its call is not on the tape when the process dies
+    journal = await disk.crash(bus)
+    await asyncio.sleep(1.0)
+    bus = recorded_bus(journal)
+    bus.subscribe("*", nothing, name="a")
+    await bus.start()
+    await bus.publish(a_tick(event_id="t-1"))
+    await bus.publish(an_order("o-3"))
+    await bus.join()
+    await bus.stop()
+    first, second = runs_of(journal)
+    assert not first.has_ended
+    assert second.has_ended
+    assert second.first == first.last + 1 < second.started_at
+    ids = [[entry.event_id for entry in run.entries()] for run in (first, second)]
+    assert "t-1" in ids[1]
+    orders = [
+        [e.order_id for e in written(journal) if isinstance(e, OrderEvent) and e.event_id in of] for of in ids
+    ]
+    assert orders == [["o-1", "o-2"], ["o-3"]]

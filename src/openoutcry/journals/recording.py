@@ -19,6 +19,8 @@ from openoutcry.journals.tape import RecordedCall, RecordedPublication, Steps, r
 from openoutcry.ports import Header, Level, Stored
 
 _PAGE: Final = 4_096
+_BACK: Final = 64
+"""So many entries are read at once when it is looked back."""
 
 
 class Entries(Protocol):
@@ -256,14 +258,31 @@ def runs_of(entries: Entries) -> tuple[RecordedRun, ...]:
     for entry in _pages(entries, first - 1, entries.head):
         record = decode(entry.payload) if is_record(entry.payload) else None
         if isinstance(record, RunStarted):
-            begins = first if not runs or runs[-1].has_ended else entry.position
-            runs.append(RecordedRun(entries, record, entry.position, begins))
+            if runs and not runs[-1].has_ended:
+                first = _began(entries, runs[-1].started_at, entry)
+                runs[-1].last = first - 1
+            runs.append(RecordedRun(entries, record, entry.position, first))
         elif runs and not (runs[-1].has_ended and record is None):
             runs[-1]._add(entry.position, record)  # noqa: SLF001 - of this module
             first = entry.position + 1
     if runs:
         runs[-1].last = max(runs[-1].last, entries.head)
     return tuple(runs)
+
+
+def _began(entries: Entries, after: int, start: Stored) -> int:
+    """Return where the first entry of a run stands: what it commits first may be written before its start.
+
+    The process before has died, and wrote what is older.
+    """
+    begins = start.position
+    while begins > after + 1:
+        before = max(after, begins - 1 - _BACK)
+        for entry in reversed(entries.read(before, begins - 1 - before)):
+            if entry.wall_ns < start.wall_ns or is_record(entry.payload):
+                return begins
+            begins = entry.position
+    return begins
 
 
 def _pages(entries: Entries, after: int, upto: int) -> Iterator[Stored]:

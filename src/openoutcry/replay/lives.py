@@ -36,7 +36,7 @@ class Life:
     """A run of a bus, and what it began with of those before it."""
 
     number: int
-    """The how manieth of the journal it is, from 1."""
+    """Which of the journal's lives it is, from 1."""
     count: int
     """How many the journal has."""
     run: RecordedRun
