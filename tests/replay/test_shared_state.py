@@ -13,7 +13,7 @@ from openoutcry.journals import Recording
 from openoutcry.replay.change import change_of
 from openoutcry.replay.day import read_day
 from openoutcry.replay.engine import control_here, replay_here, what_if_here
-from openoutcry.replay.taking import PlayedLane
+from openoutcry.replay.taking import Pace, PlayedLane, PlayedMailbox, Step
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +95,19 @@ def test_a_lane_that_goes_freely_lets_go_what_its_subscription_asks_for() -> Non
     bounded.push([an_order(event_id="d")], 0)
     assert [event.event_id for event in bounded.waiting_events()] == ["b", "c", "d"]
     assert (bounded.waiting, bounded.overflowed) == (3, 1)
+
+
+def test_a_mailbox_waits_for_the_retry_that_the_tape_names_and_for_no_other() -> None:
+    now = [0]
+    pace = Pace(lambda: now[0], lambda _at_ns, _call: None)
+    steps = [Step("normal", one, attempt, 0, 0) for attempt in (1, 2) for one in "ab"]
+    box = PlayedMailbox("llm", Lane("normal"), pace, steps, {})
+    box.normal.push([an_order(event_id="a"), an_order(event_id="b")], 0)
+    for due_ns in (90, 50):
+        batch = box.take(1, 0)
+        assert batch is not None
+        box.fail(batch)
+        batch.lane.retry(batch, due_ns, in_order=False)
+    assert box.take(1, 60) is None
+    assert box.due_ns() == 90
+    assert [box.take(1, 90).events[0].event_id for _ in "ab"] == ["a", "b"]  # type: ignore[union-attr]

@@ -94,7 +94,7 @@ def effects_of(branch: Branch, rounds: Iterable[BranchRound]) -> Effects:
         decisions={kind: counts[kind] for kind in ("same", "size", "side", "gone", "new", "other")},
         changes=tuple(changes),
         rounds_changed=len(changed),
-        rounds_unheeded=sum(not one.past.opened_by for one in changed),
+        rounds_unheeded=sum(not (one.past.opened_by or one.waiters) for one in changed),
         touched=tuple(sorted(branch.touched)),
         left_out=len(branch.left_out),
         compares=compares,

@@ -6,6 +6,7 @@ Without a tape a mailbox is like any other.
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify
+from itertools import chain
 from statistics import median_low
 from typing import Any, Final, NamedTuple
 
@@ -181,6 +182,11 @@ class PlayedLane(Lane):
             self, found.events, found.first, found.admitted_ns, found.attempts, False, found.positions
         )
 
+    def due_of(self, event_id: str) -> int | None:
+        """Return from when on an event may be handed over; None if it does not wait."""
+        stretches = chain(self._stretches, (stretch for _, _, stretch in self._parked))
+        return next((s.due_ns for s in stretches if s.events[0].event_id == event_id), None)
+
     def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
         """Queue a failed event again, if it was tried again on the day."""
         if self.taken_ids is None or self.tried_again(batch.events[0].event_id):
@@ -202,12 +208,12 @@ class PlayedMailbox(Mailbox):
 
     __slots__ = (
         "_again",
-        "_awaits_retry",
         "_ends_ns",
         "_gave_way",
         "_in_threads",
         "_name",
         "_pace",
+        "_retry_ns",
         "_steps",
         "_timer_ns",
         "_took_ns",
@@ -241,7 +247,7 @@ class PlayedMailbox(Mailbox):
         pace.boxes.append(self)
         self._gave_way = 0
         self._timer_ns = NEVER_NS
-        self._awaits_retry = False
+        self._retry_ns: int | None = None
         self.unhanded_count: int = 0
         self.wake: Callable[[], object] = bool
         self.end_call: Callable[[Batch, bool], object] = lambda *_: None
@@ -292,7 +298,7 @@ class PlayedMailbox(Mailbox):
             if batch is not None and self.timeout_ns is not None:
                 self._cut_at(self._pace.now_ns() + self.timeout_ns, batch, is_superseded=False)
             return batch
-        self._awaits_retry = False
+        self._retry_ns = None
         while self._steps:
             step = self._steps[0]
             if not self._is_due(step) or self._gives_way(step):
@@ -301,8 +307,8 @@ class PlayedMailbox(Mailbox):
             if batch is not None:
                 self._go_on()
                 return self._begin(batch, step)
-            if any(_waits(lane, step.event_id) for lane in (self.high, self.normal)):
-                self._awaits_retry = True
+            if (due_ns := self._due_of(step)) is not None:
+                self._retry_ns = due_ns
                 return None
             if step.attempt == 1:
                 if self.behind or step.event_id not in self._pace.handed:
@@ -356,8 +362,16 @@ class PlayedMailbox(Mailbox):
         step = self._steps[0] if self._steps else None
         if step is None or step.head > self._pace.position or now_ns < step.begun_ns + self._pace.lost_ns:
             return NEVER_NS
-        is_there = any(_waits(lane, step.event_id) for lane in (self.high, self.normal))
-        return step.order if is_there else NEVER_NS
+        return NEVER_NS if self._due_of(step) is None else step.order
+
+    def _due_of(self, step: Step) -> int | None:
+        """Return from when on the event of a step may be begun; None if it does not wait."""
+        for lane in (self.high, self.normal):
+            assert isinstance(lane, PlayedLane), "they were made here"
+            due_ns = lane.due_of(step.event_id)
+            if due_ns is not None:
+                return due_ns
+        return None
 
     def _begin(self, batch: Batch, step: Step) -> Batch:
         """Open a batch, and have its call ended when it was on the day."""
@@ -398,7 +412,7 @@ class PlayedMailbox(Mailbox):
 
     def due_ns(self) -> int | None:
         """Return when the next retry may start, if it is its turn; else the tape says when to go on."""
-        return super().due_ns() if self.is_free or self._awaits_retry else None
+        return super().due_ns() if self.is_free else self._retry_ns
 
     def _is_due(self, step: Step) -> bool:
         """Whether an event may be taken; if not, the worker is woken when it may."""
@@ -416,7 +430,3 @@ class PlayedMailbox(Mailbox):
     def _ring(self) -> None:
         self._timer_ns = NEVER_NS
         self.wake()
-
-
-def _waits(lane: Lane, event_id: str) -> bool:
-    return any(event.event_id == event_id for event in lane.waiting_events())
