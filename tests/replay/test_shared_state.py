@@ -110,4 +110,4 @@ def test_a_mailbox_waits_for_the_retry_that_the_tape_names_and_for_no_other() ->
         batch.lane.retry(batch, due_ns, in_order=False)
     assert box.take(1, 60) is None
     assert box.due_ns() == 90
-    assert [box.take(1, 90).events[0].event_id for _ in "ab"] == ["a", "b"]  # type: ignore[union-attr]
+    assert [box.take(1, 90).events[0].event_id for _ in "ab"] == ["a", "b"]
