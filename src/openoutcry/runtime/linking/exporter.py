@@ -200,11 +200,11 @@ class Exporter:
         self._save_floors()
 
     async def expect_copies(self) -> None:
-        """Have it written that the logs may have copies, before the first one is there."""
+        """Have it on the disk that the logs may have copies, before the first one is there."""
         if not self.has_copies:
             self.has_copies = True
             self._write_own()
-            await self._joined.store.saving.save()
+            await self._joined.store.saving.save(sync=True)
 
     def _write_own(self) -> None:
         """Have it written what this desk is, and in which runs it exports."""
