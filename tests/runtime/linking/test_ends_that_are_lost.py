@@ -215,3 +215,21 @@ async def test_that_the_log_may_have_copies_is_on_the_disk_before_the_first_one_
     assert await floor.bus.publish(an_order(event_id="o-0"), level="replicated")
     await floor.bus.stop(1)
     assert lost[0] == 0
+
+
+@virtual
+async def test_what_was_exported_again_is_trimmed_again_so_that_a_log_which_it_has_filled_goes_on(tmp_path):
+    hub = MemoryHub()
+    floor, street = (Desk(hub, name, tmp_path / name) for name in ("floor", "street"))
+    there = Listener(street, "order")
+    async with running(floor, street):
+        await publish(floor, orders(30, text="x" * 60_000))
+        await passes(12)
+        assert len([group for group in hub.groups("normal") if group.desk == "floor"]) == 1
+        export_of(floor).ask(0)
+        await passes(1)
+        hub.most_bytes = size_of_log(hub)
+        assert hub.most_bytes > 30 * 60_000
+        await publish(floor, orders(5, 30, "x" * 60_000))
+        await passes(20)
+        assert there.ids == numbers(0, 35)

@@ -71,6 +71,7 @@ class LogExport:
         after: Everything up to this position is exported.
         floor: All other desks have everything up to this position: it need not be kept for them.
         bare: What lies between this position and `floor` is not to be exported.
+        trimmed: Up to this position nothing is left in the log but the newest group.
         looked: Everything that is to be exported is before this position, or exported.
         groups: How many groups were appended.
         events: How many events they had.
@@ -110,6 +111,7 @@ class LogExport:
         self.run: Run = Run("")
         self.floor: int = 0
         self.bare: int = 0
+        self.trimmed: int = 0
         self.after: int = 0
         self.looked: int = 0
         self.groups: int = 0
@@ -122,7 +124,7 @@ class LogExport:
         self.run, self.floor, self.bare, self._store = run, floor, min(bare, floor), None
         self._known_end = after if after > run.begins else 0
         self._settled = None
-        self._reached = self._sent = 0
+        self._reached = self._sent = self.trimmed = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
         self._released = self._joined.store.commits.released
         self._set_after(after)
@@ -193,6 +195,7 @@ class LogExport:
                 return
             self._groups.append(following)
         group = self._groups[0]
+        self.trimmed = min(self.trimmed, group.after)
         self._sent = max(self._sent, group.upto)  # others may have it, answered or not
         soon = asyncio.get_running_loop().call_soon(self._read_ahead, group)
         try:
