@@ -13,23 +13,31 @@ from openoutcry.config import Link
 from openoutcry.links.memory import MemoryTransport
 from openoutcry.links.memory_hub import MemoryHub
 
-BUS_FIELDS = ("max_queue_size", "kill_switch_releasers", "health_check_config", "backpressure_config")
+BUS_FIELDS = (
+    "journal",
+    "max_queue_size",
+    "kill_switch_releasers",
+    "health_check_config",
+    "backpressure_config",
+)
 
 
 class Desk:
     """A desk: its bus, its end of the engine, and what its handlers were handed."""
 
-    def __init__(self, hub: MemoryHub, name: str, path: Path, **fields: Any) -> None:
+    def __init__(self, hub: MemoryHub, name: str, path: Path | None, **fields: Any) -> None:
         own = {key: fields.pop(key) for key in BUS_FIELDS if key in fields}
         kept = {
             key: fields.pop(key)
             for key in ("levels", "record", "retain_count")
             if fields.get(key) is not None
         }
+        if path is not None:
+            kept["path"] = path
         self.name = name
         self.transport = MemoryTransport(hub, name)
         self.bus = EventBus(
-            persistence_config=settings(path=path, **kept),
+            persistence_config=settings(**kept),
             # (Desks of one process die without their process: their seats have to lapse.)
             link=Link(**{"firm": "alpha", "desk": name, "imports": "*", "lease_s": 15, **fields}),
             transport=self.transport,

@@ -113,10 +113,10 @@ class Saving:
         if self._commits.dead is None:
             self._commits.ask()
 
-    async def save(self) -> None:
-        """Save everything, and wait until that is done. Raises `JournalError`."""
+    async def save(self, *, sync: bool = False) -> None:
+        """Save everything, and wait until that is done; `sync`: on the disk. Raises `JournalError`."""
         self._commits.bring_extras()
-        await self._commits.ask()
+        await self._commits.ask(sync=sync)
 
     def sweep(self) -> None:
         """Have the cursors of every subscription saved with the next commit."""

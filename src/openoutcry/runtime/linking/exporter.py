@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from contextlib import suppress
 from typing import Final
 
 from openoutcry.core.cursors import LINK
@@ -41,7 +40,6 @@ class Exporter:
         self._joined = joined
         self._others = others
         self._theirs: dict[tuple[str, LogName], int] = {}
-        self._trimmed: dict[LogName, int] = {}
         self._may_trim = True
         self._eras: tuple[Era, ...] = ()
         self.has_copies: bool = False
@@ -61,7 +59,6 @@ class Exporter:
         link = joined.link
         self._eras = eras_after(own, link.exports, link.keep, link.imports, store.journal)
         self._theirs.clear()
-        self._trimmed.clear()
         self._may_trim = True
         for log_name, one in self.logs.items():
             floor = floors.get(log_name, store.commits.born_at)
@@ -186,11 +183,15 @@ class Exporter:
             size = next((s for s in (facts.logs if facts else ()) if s.log == log_name), None)
             upto = one.trims_upto(safe)
             is_roomy = size is not None and size.size_bytes < ALONE_SHARE * (size.most_bytes or 2**63)
-            is_due = upto > self._trimmed.get(log_name, 0) or one.after < one.floor
+            is_due = upto > one.trimmed or one.after < one.floor
             if is_due and not is_roomy:
-                with suppress(LogGone):  # which says nothing of the other one
+                one.trimmed = upto  # unless it is exported again meanwhile
+                try:
                     await transport.trim(log_name, self._joined.desk, upto)
-                    self._trimmed[log_name] = upto
+                except LinkError as error:
+                    one.trimmed = 0
+                    if not isinstance(error, LogGone):  # which says nothing of the other one
+                        raise
 
     def _begin_run(self) -> None:
         """A log is exported in another run: what others have is known in the positions of the one before."""
@@ -200,11 +201,11 @@ class Exporter:
         self._save_floors()
 
     async def expect_copies(self) -> None:
-        """Have it written that the logs may have copies, before the first one is there."""
+        """Have it on the disk that the logs may have copies, before the first one is there."""
         if not self.has_copies:
             self.has_copies = True
             self._write_own()
-            await self._joined.store.saving.save()
+            await self._joined.store.saving.save(sync=True)
 
     def _write_own(self) -> None:
         """Have it written what this desk is, and in which runs it exports."""

@@ -71,6 +71,7 @@ class LogExport:
         after: Everything up to this position is exported.
         floor: All other desks have everything up to this position: it need not be kept for them.
         bare: What lies between this position and `floor` is not to be exported.
+        trimmed: Up to this position nothing is left in the log but the newest group.
         looked: Everything that is to be exported is before this position, or exported.
         groups: How many groups were appended.
         events: How many events they had.
@@ -96,7 +97,7 @@ class LogExport:
         self._exports, self._keep = joined.link.exports, joined.link.keep
         self._takes_all = "*" in self._exports and not self._keep
         self._passes_plain = log_name == "high" or not self._exports
-        self._released = self._reached = 0
+        self._released = self._reached = self._sent = 0
         self._is_beyond = False
         self._copies: dict[str, tuple[int, int]] = {}
         self.has_copies: bool = False
@@ -110,6 +111,7 @@ class LogExport:
         self.run: Run = Run("")
         self.floor: int = 0
         self.bare: int = 0
+        self.trimmed: int = 0
         self.after: int = 0
         self.looked: int = 0
         self.groups: int = 0
@@ -122,7 +124,7 @@ class LogExport:
         self.run, self.floor, self.bare, self._store = run, floor, min(bare, floor), None
         self._known_end = after if after > run.begins else 0
         self._settled = None
-        self._reached = 0
+        self._reached = self._sent = self.trimmed = 0
         self._ask_from_s, self.waiting_since_ns = 0.0, 0
         self._released = self._joined.store.commits.released
         self._set_after(after)
@@ -193,6 +195,8 @@ class LogExport:
                 return
             self._groups.append(following)
         group = self._groups[0]
+        self.trimmed = min(self.trimmed, group.after)
+        self._sent = max(self._sent, group.upto)  # others may have it, answered or not
         soon = asyncio.get_running_loop().call_soon(self._read_ahead, group)
         try:
             await self._joined.transport.append(group, token)
@@ -270,17 +274,23 @@ class LogExport:
             await self._doubt_end(0, store)
             self._go_back()
         elif run is None or run.origin != self.run.origin or run.epoch < self.run.epoch:
-            self._set_after(self.run.goes_on_at(run, ended.upto))
+            await self._go_on_behind(self.run.goes_on_at(run, ended.upto), store)
         elif self._agrees(ended):
-            self.run = run
-            await self._doubt_end(ended.upto, store)
-            self._set_after(ended.upto)
-            self._reached = ended.upto
+            self.run, self._sent = run, max(self._sent, ended.upto)
+            await self._go_on_behind(ended.upto, store)
         else:
             await self._begin_run(ended, run)
+        if ended is not None and run is not None and run.origin == self.run.origin:
+            self._reached = ended.upto  # in whatever run: it comes again, or everybody has it
         await self._take_copies(copies)  # what was exported since came before them
         self._store = self._settled = store
         self._is_beyond = True
+
+    async def _go_on_behind(self, upto: int, store: Store) -> None:
+        """Go on behind what the log has of this run: in it, or in one that begins before that."""
+        former = self.run
+        await self._doubt_end(upto, store)
+        self._set_after(self.run.goes_on_at(former, upto))
 
     async def _doubt_end(self, upto: int, store: Store) -> None:
         """Begin a run if the log has lost what was exported before this start: the journal may have, too."""
@@ -298,12 +308,11 @@ class LogExport:
     async def _number_anew(self, epoch: int, same: int) -> None:
         """Begin a run, and have it on the disk before the first group is exported in it."""
         self._set_run(self.run.without_end(epoch, same))
-        await self._joined.store.saving.save()
-        await self._joined.store.commits.ask(sync=True)
+        await self._joined.store.saving.save(sync=True)
 
     def note_more(self, position: int) -> None:
-        """Another desk has more of this run than was exported: log and journal have lost their ends."""
-        if self.is_found and position > max(self._reached, *(group.upto for group in self._groups), 0):
+        """Another desk has more of this run than was ever sent: log and journal have lost their ends."""
+        if self.is_found and position > self._sent:
             self._known_end = ALL
             self._store = self._settled = None
             self.wake()
@@ -411,7 +420,7 @@ class LogExport:
     def _set_run(self, run: Run) -> None:
         self.run = run
         self.floor, self.bare = min(self.floor, run.same), min(self.bare, run.same)
-        self._reached = min(self._reached, run.same)
+        self._reached, self._sent = min(self._reached, run.same), min(self._sent, run.same)
         self._on_run()
 
     def ask(self, after: int) -> None:

@@ -130,7 +130,7 @@ class Joined:
                 if ended is not None:
                     met[name_of_import(seat.desk, log_name)] = Met(ended.journal, ended.upto)
         self.store.saving.remember(write_row(LINK, OwnRow.of(self.link, met=met), self.bus.clock.wall_ns()))
-        await self.store.saving.save()
+        await self.store.saving.save(sync=True)  # a power cut must not make it meet them anew, later
         self.is_new, self.met = False, met
 
     def may_release(self, desk: str) -> bool:
