@@ -181,3 +181,30 @@ def test_what_an_earlier_version_has_saved_is_read(saved) -> None:
     assert len(crossings) == len(saved)
     for kill_id, release_id in saved.items():
         assert crossings.take(kill_id) == release_id
+
+
+@virtual
+async def test_what_a_release_has_ended_is_saved_with_the_release_and_not_a_beat_later(tmp_path):
+    hub = MemoryHub()
+    floor, street, third = (
+        Desk(hub, name, tmp_path / name, lease_s=0) for name in ("floor", "street", "third")
+    )
+    releaser = third.bus.releaser("officer")
+    async with running(floor, street, third):
+        await passes(1)
+        hub.cut("street")  # it hears of nothing
+        without_exports(hub, "floor")
+        switch = a_switch()
+        await floor.bus.publish(switch)
+        await passes(0.1)
+        release = await releaser.release(reason="seen to")
+        await passes(1)
+        hub.heal("street")
+        journal = street.bus.persistence.journal
+        for _ in range(1_000):
+            await passes(0.001)
+            if journal.find(release.event_id) is not None:
+                break
+        saved = journal.snapshot("(link:released)")
+        assert saved is not None
+        assert switch.event_id.encode() in saved.state, "it is in the same commit"

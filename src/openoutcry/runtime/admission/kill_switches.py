@@ -74,6 +74,7 @@ class KillSwitches:
         self._unhandled: list[tuple[list[Waiting], Handled]] = []
         self._timer: asyncio.TimerHandle | None = None
         self._tell: Callable[[Any], None] | None = None
+        self._save_crossings: Callable[[], None] = _nothing
         self.crossings: Crossings = Crossings()
         self.count: int = 0
 
@@ -115,9 +116,12 @@ class KillSwitches:
 
     # -- other desks --------------------------------------------------------------------------------
 
-    def join_desks(self, tell: Callable[[Any], None]) -> None:
-        """Call `tell(event)` with what is published here while the bus runs, when it was delivered."""
-        self._tell = tell
+    def join_desks(self, tell: Callable[[Any], None], save_crossings: Callable[[], None]) -> None:
+        """Call `tell(event)` with what is published here while the bus runs, when it was delivered.
+
+        `save_crossings()` has `crossings` saved, in the commit that is open.
+        """
+        self._tell, self._save_crossings = tell, save_crossings
 
     def take_in(self, event: Any, entry: Entry) -> bool | Commit | Handled:
         """Let in what another desk has made and written as `entry`: True, or what has to be over first.
@@ -249,9 +253,10 @@ class KillSwitches:
         return event_id in self._bus.seen or (store is not None and store.knows(event_id))
 
     def _save_soon(self) -> None:
-        """Have the halts saved in the next turn of the loop."""
+        """Have the halts and crossings saved in the next turn of the loop, with what has changed them."""
         store = self._slot.store
         if store is not None:
+            self._save_crossings()
             store.saving.save_soon()
 
     # -- while the bus stops ------------------------------------------------------------------------
@@ -464,3 +469,7 @@ def _released_before(event: Any, release_id: str) -> KillSwitchEvent:
 def _is_over(subscription: Subscription, switch: WaitingSwitch) -> bool:
     """Return True if a kill switch, or what it was folded into, is settled."""
     return not subscription.control.is_open(subscription.control_lane, switch.final().first)
+
+
+def _nothing() -> None:
+    """Do nothing: there are no other desks."""

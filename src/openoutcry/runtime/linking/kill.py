@@ -62,7 +62,7 @@ class KillSwitchLink:
         self._is_open = False
         self._came = asyncio.Event()
         self._others = others
-        self._switches.join_desks(self._published)
+        self._switches.join_desks(self._published, self._save_at_once)
         others.on_beat(self._beat)
 
     # -- life ---------------------------------------------------------------------------------------
@@ -295,6 +295,11 @@ class KillSwitchLink:
             saved = None
         if saved is not None and saved.state:
             crossings.load(json.loads(saved.state))
+
+    def _save_at_once(self) -> None:
+        """Have it saved with what has changed it, unless what was saved is not read yet."""
+        if self._is_open:
+            self.save_crossings()
 
     def save_crossings(self) -> None:
         """Have it saved, if it has changed."""
