@@ -286,6 +286,22 @@ def test_it_ends_by_itself_when_the_loop_is_gone():
     assert not dog.is_watching
 
 
+def test_it_ends_by_itself_when_the_loop_is_gone_before_it_has_answered():
+    async def main():
+        dog = Watchdog(asyncio.get_running_loop(), tick_s=0.001)
+        dog._seems_busy = lambda: True
+        dog._pong = lambda ping: None
+        dog.start()
+        while dog._ping is None:
+            time.sleep(0)
+        return dog
+
+    dog = asyncio.run(main())
+    dog._thread.join(LIMIT_S)
+    assert not dog.is_watching
+    assert dog.blocked_ns == 0
+
+
 def test_a_callback_that_raises_is_logged_and_the_watching_goes_on(caplog):
     async def main():
         calls = []

@@ -177,7 +177,7 @@ class Watchdog:
     def blocked_ns(self) -> int:
         """For how long the loop has been blocked, as far as is known; 0 while it runs. From any thread."""
         ping = self._ping
-        if ping is None or ping.answered_ns is not None:
+        if ping is None or ping.answered_ns is not None or self._loop.is_closed():
             return 0
         held_ns = time.monotonic_ns() - ping.sent_ns
         return held_ns if held_ns >= self._limit_ns else 0
@@ -204,10 +204,10 @@ class Watchdog:
 
     def _run(self) -> None:
         wait_s = self._tick_s
-        while not self._stop.wait(wait_s):
+        while not (self._stop.wait(wait_s) or self._loop.is_closed()):  # then nothing is left to watch
             try:
                 wait_s = self._look()
-            except RuntimeError:  # the loop was closed without a stop: nothing is left to watch
+            except RuntimeError:  # it was closed without a stop, just now
                 return
             except Exception:  # what the bus or a callback raised
                 log.exception("the watchdog continues after an error")
