@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from contextlib import contextmanager
 from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -288,7 +289,7 @@ def test_it_ends_by_itself_when_the_loop_is_gone():
 
 def test_it_ends_by_itself_when_the_loop_is_gone_before_it_has_answered():
     async def main():
-        dog = Watchdog(asyncio.get_running_loop(), tick_s=0.001)
+        dog: Any = Watchdog(asyncio.get_running_loop(), tick_s=0.001)
         dog._seems_busy = lambda: True
         dog._pong = lambda ping: None
         dog.start()
