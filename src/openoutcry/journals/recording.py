@@ -259,7 +259,7 @@ def runs_of(entries: Entries) -> tuple[RecordedRun, ...]:
         record = decode(entry.payload) if is_record(entry.payload) else None
         if isinstance(record, RunStarted):
             if runs and not runs[-1].has_ended:
-                first = _began(entries, runs[-1].started_at, entry)
+                first = _began(entries, runs[-1].started_at, entry.position, record.timestamp_ns)
                 runs[-1].last = first - 1
             runs.append(RecordedRun(entries, record, entry.position, first))
         elif runs and not (runs[-1].has_ended and record is None):
@@ -270,16 +270,16 @@ def runs_of(entries: Entries) -> tuple[RecordedRun, ...]:
     return tuple(runs)
 
 
-def _began(entries: Entries, after: int, start: Stored) -> int:
+def _began(entries: Entries, after: int, started_at: int, started_ns: int) -> int:
     """Return where the first entry of a run stands: what it commits first may be written before its start.
 
     The process before has died, and wrote what is older.
     """
-    begins = start.position
+    begins = started_at
     while begins > after + 1:
         before = max(after, begins - 1 - _BACK)
         for entry in reversed(entries.read(before, begins - 1 - before)):
-            if entry.wall_ns < start.wall_ns or is_record(entry.payload):
+            if entry.wall_ns < started_ns or is_record(entry.payload):
                 return begins
             begins = entry.position
     return begins
