@@ -137,6 +137,8 @@ class Child:
         if given.ticks and given.takes == given.desk:
             self.bus.subscribe(MarketDataEvent, self._tick, name="ticks")
         self._is_loud = asyncio.Event()
+        self._is_silent = asyncio.Event()
+        self._is_silent.set()
         self._is_over = asyncio.Event()
         self._number = 0
 
@@ -159,6 +161,7 @@ class Child:
                 self._is_loud.set()
             case "quiet":
                 self._is_loud.clear()
+                self._spawn(self._tell_silent())
             case "stop":
                 self._is_over.set()
             case "throw" | "release":
@@ -212,9 +215,16 @@ class Child:
         pause_s = BURST / given.rate if given.rate else 0.0
         while True:
             await self._is_loud.wait()
+            self._is_silent.clear()
             for _ in range(BURST):
                 await self._publish_one()
+            self._is_silent.set()
             await asyncio.sleep(pause_s)
+
+    async def _tell_silent(self) -> None:
+        """Tell when nothing is under way any more that may yet be accepted."""
+        await self._is_silent.wait()
+        tell("silent")
 
     async def _publish_one(self) -> None:
         given = self.given

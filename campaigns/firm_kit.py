@@ -292,6 +292,8 @@ class Firm:
         for process in self.desks.values():
             await process.has_told("started")
             process.tell("quiet")
+        for process in self.desks.values():  # what is accepted after the last look would be missed
+            await process.has_told("silent", within_s=TAKE_OVER_S)
         judge = Judge(self.folder, {desk: self.journal(desk) for desk in self._names}, self.crashes)
         began_s = time.monotonic()
         while judge.missing() or judge.unhandled():
