@@ -210,9 +210,11 @@ class Branch(Script):
             return self._is_left(entry)
         if not self.is_touched(agent):
             return await super()._turn_of(loop, entry)
-        if event_id not in self._ready and not self._was_offered(entry):
+        if self._was_offered(entry):
+            return True
+        if event_id not in self._ready:
             await self._a_moment(loop, event_id)
-        if event_id in self._ready or self._was_offered(entry):
+        if event_id in self._ready:
             return True
         self.passed.add(event_id)
         order_id = getattr(entry.event, "order_id", None)

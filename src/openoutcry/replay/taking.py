@@ -282,9 +282,15 @@ class PlayedMailbox(Mailbox):
             }
             self._usual_ns = median_low(self._took_ns.values()) if self._took_ns else 0
         self._steps.clear()
-        for lane in (self.high, self.normal):
-            assert isinstance(lane, PlayedLane), "they were made here"
+        for lane in self._lanes():
             lane.go_freely()
+
+    def _lanes(self) -> tuple[PlayedLane, PlayedLane]:
+        """Return both lanes."""
+        high, normal = self.high, self.normal
+        assert isinstance(high, PlayedLane), "it was made here"
+        assert isinstance(normal, PlayedLane), "as above"
+        return high, normal
 
     @property
     def is_free(self) -> bool:
@@ -332,9 +338,8 @@ class PlayedMailbox(Mailbox):
 
     def _find(self, step: Step, now_ns: int) -> Batch | None:
         """Take the event of a step out of its lane, or out of the other one."""
-        lanes = (self.high, self.normal) if step.lane == "high" else (self.normal, self.high)
-        for lane in lanes:
-            assert isinstance(lane, PlayedLane), "they were made here"
+        high, normal = self._lanes()
+        for lane in (high, normal) if step.lane == "high" else (normal, high):
             batch = lane.take_this(step.event_id, now_ns)
             if batch is not None:
                 return batch
@@ -366,8 +371,7 @@ class PlayedMailbox(Mailbox):
 
     def _due_of(self, step: Step) -> int | None:
         """Return from when on the event of a step may be begun; None if it does not wait."""
-        for lane in (self.high, self.normal):
-            assert isinstance(lane, PlayedLane), "they were made here"
+        for lane in self._lanes():
             due_ns = lane.due_of(step.event_id)
             if due_ns is not None:
                 return due_ns
