@@ -25,6 +25,7 @@ from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import encode, encode_many
+from openoutcry.journals.tape import no_round
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import current
 
@@ -247,6 +248,10 @@ class Tape:
     def refused(self, event_id: str) -> None:
         """Note that an event was refused, if a call has published it."""
         self._note_publication(event_id, is_refused=True)
+
+    def found_no_round(self, round_id: str) -> None:
+        """Note that the current call has asked for a round that is not known, and was told so."""
+        self._note_publication(no_round(round_id, self.next_order()), is_refused=True)
 
     def _note_publication(self, event_id: str, *, is_refused: bool) -> None:
         who = current.get()
