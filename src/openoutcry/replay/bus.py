@@ -1,7 +1,7 @@
 """The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
 
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
@@ -208,30 +208,31 @@ class ReplayedBus(VenueBus):
 
     def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
         """Answer without an opinion: whether the round is known is as on the day."""
-        self._meet(round_id, lambda one: one.has_abstained(agent))
+        self._meet(round_id, agent)
         return super().abstain(agent, reason, round_id)
 
     async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
         """Wait for an outcome: whether the round is known is as on the day."""
-        self._meet(round_id, lambda one: bool(one.opened_by))
+        self._meet(round_id)
         return await super().wait_for_signals(round_id)
 
-    def _meet(self, round_id: str | None, was_met: Callable[[PastRound], bool]) -> None:
+    def _meet(self, round_id: str | None, agent: str = "") -> None:
         """See to it that a call knows the round that it names if and only if it did on the day.
 
         A sleep takes longer on the day than it says. So who had slept may be early now; and who was early
-        then, since somebody else was slow to open the round, may be in time.
+        then, since somebody else was slow to open the round, may be in time. Without a tape it is known only
+        of an `agent` whose abstention was recorded that it had met the round.
         """
-        agent = self._caller()
+        caller, day = self._caller(), self._script.day
         if round_id is None:
             return
-        asked = agent, writable(round_id)
-        if self._not_known[asked] and not self._script.is_touched(agent):
+        asked = caller, writable(round_id)
+        if self._not_known[asked] and not self._script.is_touched(caller):
             self._not_known[asked] -= 1
             raise unknown_round(round_id)
         if not self._rounds.knows(round_id):
-            for one in self._script.day.rounds.get(round_id, ()):
-                if was_met(one) and not self.is_open(one):
+            for one in day.rounds.get(round_id, ()):
+                if ((caller and day.is_taped) or one.has_abstained(agent)) and not self.is_open(one):
                     self.open(one)
                     break
 
