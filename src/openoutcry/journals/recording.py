@@ -16,7 +16,8 @@ from typing import Any, Final, NamedTuple, Protocol, Self
 from openoutcry.events import AnswerRecorded, MemoryRestored, RunStarted, TapeRecorded, decode
 from openoutcry.events.records import is_record
 from openoutcry.journals.reading import JournalReader
-from openoutcry.journals.tape import RecordedCall, RecordedPublication, Steps, read_steps, round_not_known
+from openoutcry.journals.tape import RecordedCall, RecordedPublication, Steps, read_steps
+from openoutcry.journals.told import HaltsSeen, read_halts_seen, round_not_known
 from openoutcry.ports import Header, Level, Stored
 
 _PAGE: Final = 4_096
@@ -212,6 +213,12 @@ class RecordedRun:
         """How often calls have asked for a round that was not known: by subscription and round."""
         asked = ((one.subscription, round_not_known(one.event_id)) for one in self.made.values())
         return Counter((who, round_id) for who, round_id in asked if round_id is not None)
+
+    @cached_property
+    def halts_seen(self) -> list[tuple[str, HaltsSeen]]:
+        """Which kill switches calls were told of when they asked, where that was new, by subscription."""
+        found = ((one.subscription, read_halts_seen(one.event_id)) for one in self.made.values())
+        return [(who, seen) for who, seen in found if seen is not None]
 
     def _add(self, position: int, record: object) -> None:
         self.last = position

@@ -62,7 +62,7 @@ class RecordedCall(NamedTuple):
 class RecordedPublication(NamedTuple):
     """A publication from inside a call whose id was not derived in it, or that was refused.
 
-    An answer to a round that was not known, and waiting for one, are noted as refused, under `no_round`.
+    What a call was told by the bus stands among the refused ones as well, under ids that `told` reads.
     """
 
     event_id: str
@@ -73,26 +73,6 @@ class RecordedPublication(NamedTuple):
     """Whether it was refused for lack of room."""
     at_ns: int
     """When, from the start of the run."""
-
-
-_NO_ROUND: Final = "(no round) "
-
-
-def no_round(round_id: str, order: int) -> str:
-    """Return the id under which it is noted that there was no such round; `order` tells two notes apart."""
-    return f"{_NO_ROUND}{order} {writable(round_id)}"
-
-
-def round_not_known(event_id: str) -> str | None:
-    """Return which round a note is about, as `writable` has it; None for the id of an event."""
-    order, blank, round_id = event_id.removeprefix(_NO_ROUND).partition(" ")
-    is_note = event_id.startswith(_NO_ROUND) and blank and order.isdigit()
-    return round_id if is_note else None
-
-
-def writable(text: str) -> str:
-    """Return a text as a tape can hold it, whatever a program has made of it."""
-    return text.encode("utf-8", "backslashreplace").decode()
 
 
 class Steps(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,6 +1,5 @@
 """The bus of a replay: a real one, on a journal in memory, whose gates follow a script."""
 
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -8,11 +7,11 @@ from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
 from openoutcry.core.barrier import Recall, Round, Verdict
+from openoutcry.core.halts import FIRM, Halt
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import Terms
-from openoutcry.journals.tape import writable
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Entry, PastRound
@@ -21,10 +20,11 @@ from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script
 from openoutcry.replay.stepped import SteppedThread
 from openoutcry.replay.taking import PlayedMailbox
+from openoutcry.replay.told import Told
 from openoutcry.replay.venue import VenueBus
 from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.parts import Parts
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.causation import Publisher, current
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.barriers import SignalBarrier
@@ -57,7 +57,7 @@ class ReplayedBus(VenueBus):
         self._opened_for: dict[str, str] = {}
         self._boxes: dict[str, PlayedMailbox] = {}
         self._timeouts: dict[str, int] = {}
-        self._not_known = Counter(script.day.not_known)
+        self._told = Told(script.day)
         self._parts = Parts(
             admission=partial(HeldAdmission, script),
             new_round=self._new_round,
@@ -219,16 +219,12 @@ class ReplayedBus(VenueBus):
     def _meet(self, round_id: str | None, agent: str = "") -> None:
         """See to it that a call knows the round that it names if and only if it did on the day.
 
-        A sleep takes longer on the day than it says. So who had slept may be early now; and who was early
-        then, since somebody else was slow to open the round, may be in time. Without a tape it is known only
-        of an `agent` whose abstention was recorded that it had met the round.
+        Without a tape it is known only of an `agent` whose abstention was recorded that it had met it.
         """
         caller, day = self._caller(), self._script.day
         if round_id is None:
             return
-        asked = caller, writable(round_id)
-        if self._not_known[asked] and not self._script.is_touched(caller):
-            self._not_known[asked] -= 1
+        if self._told.knows_not(caller, round_id) and not self._script.is_touched(caller):
             raise unknown_round(round_id)
         if not self._rounds.knows(round_id):
             for one in day.rounds.get(round_id, ()):
@@ -236,10 +232,21 @@ class ReplayedBus(VenueBus):
                     self.open(one)
                     break
 
+    def halted(self, scope: str = FIRM) -> tuple[Halt, ...]:
+        """Return the active kill switches: those that the call was told of on the day, unless others came."""
+        now, who = super().halted(scope), self._who()
+        then = self._told.halts(who, scope, now)
+        return now if who is None or self._script.has_other_halts(who.subscription, now) else then
+
     def _caller(self) -> str:
         """Return the subscription whose handler calls; empty outside of handlers."""
+        who = self._who()
+        return "" if who is None else who.subscription
+
+    def _who(self) -> Publisher | None:
+        """Return the call that calls; None outside of handlers."""
         who = current.get()
-        return "" if who is None or who.bus is not self._bus else who.subscription
+        return None if who is None or who.bus is not self._bus else who
 
     def watch_errors(self) -> None:
         """Note the calls that fail now."""

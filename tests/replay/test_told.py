@@ -6,10 +6,17 @@ from pathlib import Path
 import pytest
 from replayed_firm import record
 
-from openoutcry import NO_RETRY, Event, EventBus, MarketDataEvent
+from openoutcry import NO_RETRY, Event, EventBus, KillSwitchEvent, MarketDataEvent
 from openoutcry.errors import DuplicateRound, UnknownRound
 from openoutcry.journals import Recording
-from openoutcry.journals.tape import no_round, round_not_known, writable
+from openoutcry.journals.told import (
+    HaltsSeen,
+    halts_seen,
+    no_round,
+    read_halts_seen,
+    round_not_known,
+    writable,
+)
 from openoutcry.replay.day import read_day
 from openoutcry.replay.engine import replay_here
 
@@ -143,6 +150,68 @@ def test_a_round_is_met_as_on_the_day(
     assert found.differences == ()
     assert found.identical
     assert found.limits == ()
+
+
+class Desk:
+    """Looks at the kill switches before and after it has slept, twice for each tick."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+        bus.subscribe(MarketDataEvent, self.on_tick, name="desk")
+
+    async def on_tick(self, tick: MarketDataEvent) -> None:
+        for _ in range(2):
+            before = self.halted()
+            await asyncio.sleep(opens_after_s)
+            text = f"{tick.price} {before} {self.halted()}"
+            await self.bus.publish(RoundMet(text=text, source_agent="desk"))
+
+    def halted(self) -> list[str]:
+        return [f"{halt.scope} {halt.by} {halt.reason}" for halt in self.bus.halted("ES")]
+
+
+class Halting:
+    """The app: kill switches come while others sleep."""
+
+    def setup(self, bus: EventBus) -> None:
+        Desk(bus)
+
+    async def main(self, bus: EventBus) -> None:
+        for number in range(TICKS):
+            await bus.publish(MarketDataEvent(symbol="ES", price=number + 1.0, source_agent="feed"))
+            await asyncio.sleep(0.01)
+            await bus.publish(KillSwitchEvent(scope="ES", triggered_by="risk", reason=f"tick {number}"))
+            await bus.join()
+
+
+@pytest.mark.parametrize("now", [EARLY, LATE])
+def test_who_looks_at_the_kill_switches_sees_those_of_the_day(
+    now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "day.db"
+    monkeypatch.setitem(globals(), "opens_after_s", LATE)
+    record(path, Halting)
+    with Recording(path) as recording:
+        seen = recording.runs[0].halts_seen
+    assert len(seen) == 1 + TICKS, "at first, and whenever it was otherwise"
+    monkeypatch.setitem(globals(), "opens_after_s", now)
+    found = replay_here(read_day(path), Halting, "halting")
+    assert found.differences == ()
+    assert found.identical
+
+
+@pytest.mark.parametrize("ids", [(), ("one",), ("one", "")])
+def test_a_note_says_which_kill_switches_were_seen(ids: tuple[str, ...]) -> None:
+    seen = HaltsSeen("ES NQ", "cause", 3, ids)
+    assert read_halts_seen(halts_seen(seen, 7)) == seen
+    assert round_not_known(halts_seen(seen, 7)) is None
+
+
+@pytest.mark.parametrize(
+    "event_id", ["", "(halts) ", "(halts) 3 ", "(halts) 3 {}", "(halts) 3 [1]", "(halts) 3 7"]
+)
+def test_an_id_of_an_event_says_nothing_of_kill_switches(event_id: str) -> None:
+    assert read_halts_seen(event_id) is None
 
 
 @pytest.mark.parametrize("round_id", ["ES-1", "", " 7 ", "(no round) 3 ES", "ES-\ud800", "ES\nZN"])
