@@ -1,6 +1,6 @@
 """Measure the figures that README and docs give, and write them there with the commit that they are of.
 
-    python benchmarks/figures.py            # measure this commit: eight minutes
+    python benchmarks/figures.py            # measure this commit: eight to twelve minutes
     python benchmarks/figures.py --write    # write what was measured last into the pages again
     python benchmarks/figures.py --check    # exit code 1 if a page gives anything else
 
@@ -175,7 +175,7 @@ def _of_commit(of: Recorded) -> str:
     machine = of.facts["machine"]
     return (
         f"Commit `{of.commit[:10]}`, {machine['implementation']} {machine['python']}, {machine['system']}, "
-        f"{machine['cores']} cores, {machine['date']}.\n"
+        f"{machine['cores']} cores, load {machine.get('load_average_at_start', 0):.1f} at the start, {machine['date']}.\n"
     )
 
 
