@@ -1,6 +1,6 @@
 """Measure the figures that README and docs give, and write them there with the commit that they are of.
 
-    python benchmarks/figures.py            # measure this commit: eight minutes
+    python benchmarks/figures.py            # measure this commit: eight to twelve minutes
     python benchmarks/figures.py --write    # write what was measured last into the pages again
     python benchmarks/figures.py --check    # exit code 1 if a page gives anything else
 
@@ -175,19 +175,19 @@ def _of_commit(of: Recorded) -> str:
     machine = of.facts["machine"]
     return (
         f"Commit `{of.commit[:10]}`, {machine['implementation']} {machine['python']}, {machine['system']}, "
-        f"{machine['cores']} cores, {machine['date']}.\n"
+        f"{machine['cores']} cores, load {machine.get('load_average_at_start', 0):.1f} at the start, {machine['date']}.\n"
     )
 
 
 def in_memory(of: Recorded) -> str:
-    """Return the table of README."""
+    """Return the table of README, which has room for the commit alone; the others name the machine."""
 
     def pair(case: str) -> str:
         return " / ".join(of.percent(f"floor: {case}, {way}") for way in ("await publish", "publish_many"))
 
     ping = of.percent("ping: one at a time, asyncio")
     return (
-        "| what | beside it | |\n|---|---|---|\n"
+        f"| what | beside it | Commit `{of.commit[:10]}` |\n|---|---|---|\n"
         f"| deliveries to 1 handler, by `await publish` / `publish_many` | the bare loop | {pair('1 handler')} "
         f"of its rate |\n"
         f"| to 8 handlers | the bare loop | {pair('8 handlers')} |\n"
@@ -197,7 +197,6 @@ def in_memory(of: Recorded) -> str:
         f"| one handler of eight sleeps 10 ms per event: the other seven | themselves, when none sleeps | "
         f"{of.percent('slow handler')} of their rate |\n"
         f"| events that wait | the events themselves | take {of.percent('memory')} more memory |\n"
-        f"\n{_of_commit(of)}"
     )
 
 

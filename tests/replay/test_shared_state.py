@@ -1,5 +1,8 @@
 """Agents with several subscriptions, or of which one takes the newest only: the order of the day is kept."""
 
+from collections import deque
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,7 +16,7 @@ from openoutcry.journals import Recording
 from openoutcry.replay.change import change_of
 from openoutcry.replay.day import read_day
 from openoutcry.replay.engine import control_here, replay_here, what_if_here
-from openoutcry.replay.taking import Pace, PlayedLane, PlayedMailbox, Step
+from openoutcry.replay.taking import GIVE_WAY_MOST, Pace, PlayedLane, PlayedMailbox, Step
 
 
 @pytest.fixture(scope="module")
@@ -111,3 +114,44 @@ def test_a_mailbox_waits_for_the_retry_that_the_tape_names_and_for_no_other() ->
     assert box.take(1, 60) is None
     assert box.due_ns() == 90
     assert [box.take(1, 90).events[0].event_id for _ in "ab"] == ["a", "b"]
+
+
+def late_mailboxes(count: int) -> tuple[int, list[int]]:
+    """Have mailboxes take what all of them are late for; return the looks at others, and who took when."""
+    looks, taken = 0, list[int]()
+    calls: deque[Callable[[], object]] = deque()
+    pace = Pace(lambda: 1_000, lambda _at_ns, call: calls.append(call))
+
+    class Watched(PlayedMailbox):
+        __slots__ = ()
+
+        def may_begin(self, now_ns: int) -> bool:
+            nonlocal looks
+            looks += 1
+            return super().may_begin(now_ns)
+
+    def take(number: int) -> None:
+        if boxes[number].take(1, 1_000) is not None:
+            taken.append(number)
+
+    steps = [Step("normal", "a", 1, 0, 0, order=number + 1) for number in range(count)]
+    boxes = [Watched(f"box-{n}", Lane("normal"), pace, [step], {}) for n, step in enumerate(steps)]
+    for number, box in enumerate(boxes):
+        box.normal.push([an_order(event_id="a")], 0)
+        box.wake = partial(calls.append, partial(take, number))
+    calls.extend(partial(take, number) for number in reversed(range(count)))
+    while calls:
+        calls.popleft()()
+    return looks, taken
+
+
+def test_mailboxes_that_are_late_take_in_the_order_of_the_day() -> None:
+    looks, taken = late_mailboxes(5)
+    assert taken == [0, 1, 2, 3, 4]
+    assert looks > 0
+
+
+def test_how_often_a_late_mailbox_looks_at_others_does_not_depend_on_their_number() -> None:
+    looks, taken = late_mailboxes(200)
+    assert sorted(taken) == list(range(200))
+    assert looks <= (GIVE_WAY_MOST + 1) * 200

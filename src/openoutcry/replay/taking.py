@@ -3,7 +3,8 @@
 Without a tape a mailbox is like any other.
 """
 
-from collections import deque
+from bisect import bisect_left, insort
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from heapq import heapify
 from itertools import chain
@@ -60,7 +61,6 @@ class Pace:
         now_ns: Returns the time, from the start of the run.
         call_at: Calls a function then.
         to_be_cut: The calls going on that were ended from outside, as (subscription, id of the event).
-        boxes: All mailboxes.
 
     """
 
@@ -71,8 +71,31 @@ class Pace:
         self.now_ns: Callable[[], int] = now_ns
         self.call_at: Callable[[int, Callable[[], None]], None] = call_at
         self.to_be_cut: set[tuple[str, str]] = set()
-        self.boxes: list[PlayedMailbox] = []
+        self._boxes: list[PlayedMailbox] = []
+        self._next: list[tuple[int, int]] = []  # the place of each mailbox's next step, and which one it is
         self._behind: dict[PlayedMailbox, None] = {}
+
+    def add(self, mailbox: "PlayedMailbox") -> int:
+        """Know one more mailbox; return the number that it goes by."""
+        self._boxes.append(mailbox)
+        return len(self._boxes) - 1
+
+    def goes_on(self, number: int, last: int | None, order: int | None) -> None:
+        """A mailbox goes on from the step at one place of the day to that at another; None: there is none."""
+        if last is not None:
+            del self._next[bisect_left(self._next, (last, number))]
+        if order is not None:
+            insort(self._next, (order, number))
+
+    def first_before(self, order: int) -> "PlayedMailbox | None":
+        """Return the mailbox that may begin now what had begun first, if that was before this place."""
+        now_ns = self.now_ns()
+        for earlier, number in self._next:
+            if earlier >= order:
+                break
+            if self._boxes[number].may_begin(now_ns):
+                return self._boxes[number]
+        return None
 
     def wait(self, mailbox: "PlayedMailbox") -> None:
         """Wake a mailbox's worker when the script has come further."""
@@ -212,7 +235,9 @@ class PlayedMailbox(Mailbox):
         "_gave_way",
         "_in_threads",
         "_name",
+        "_number",
         "_pace",
+        "_retried",
         "_retry_ns",
         "_steps",
         "_timer_ns",
@@ -241,10 +266,12 @@ class PlayedMailbox(Mailbox):
         self._name = name
         self._pace = pace
         self._steps = deque(steps)
+        self._retried = Counter(step.event_id for step in self._steps if step.attempt > 1)
         ids = {step.event_id for step in self._steps}
         super().__init__(PlayedLane("normal", ids, self._is_tried_again, own), **options)
         self.high = PlayedLane("high", ids, self._is_tried_again)
-        pace.boxes.append(self)
+        self._number = pace.add(self)
+        pace.goes_on(self._number, None, self._next_order)
         self._gave_way = 0
         self._timer_ns = NEVER_NS
         self._retry_ns: int | None = None
@@ -281,6 +308,7 @@ class PlayedMailbox(Mailbox):
                 if step.ended_ns is not None and step.cut_ns is None
             }
             self._usual_ns = median_low(self._took_ns.values()) if self._took_ns else 0
+        self._pace.goes_on(self._number, self._next_order, None)
         self._steps.clear()
         for lane in self._lanes():
             lane.go_freely()
@@ -326,8 +354,15 @@ class PlayedMailbox(Mailbox):
 
     def _go_on(self) -> None:
         """Go on behind the next step. If a dead letter was handed out again next, put it into its lane."""
-        self._steps.popleft()
+        step = self._steps.popleft()
+        if step.attempt > 1:
+            self._retried[step.event_id] -= 1
+        self._pace.goes_on(self._number, step.order, self._next_order)
         self._redrive_next()
+
+    @property
+    def _next_order(self) -> int | None:
+        return self._steps[0].order if self._steps else None
 
     def _redrive_next(self) -> None:
         step = self._steps[0] if self._steps else None
@@ -354,20 +389,19 @@ class PlayedMailbox(Mailbox):
         now_ns = pace.now_ns()
         if now_ns <= step.begun_ns + pace.lost_ns + RESOLUTION_NS or self._gave_way >= GIVE_WAY_MOST:
             return False
-        first = min(pace.boxes, key=lambda box: box.ready_order(now_ns))
-        if first.ready_order(now_ns) >= step.order:
+        first = pace.first_before(step.order)
+        if first is None:
             return False
         self._gave_way += 1
         first.wake()
         pace.call_at(now_ns, self._ring)
         return True
 
-    def ready_order(self, now_ns: int) -> int:
-        """Return the place of what may be begun now, or as soon as a call ends; a very high one: nothing."""
-        step = self._steps[0] if self._steps else None
-        if step is None or step.head > self._pace.position or now_ns < step.begun_ns + self._pace.lost_ns:
-            return NEVER_NS
-        return NEVER_NS if self._due_of(step) is None else step.order
+    def may_begin(self, now_ns: int) -> bool:
+        """Whether the next step may be begun now, or as soon as a call ends."""
+        step = self._steps[0]
+        is_due = step.head <= self._pace.position and now_ns >= step.begun_ns + self._pace.lost_ns
+        return is_due and self._due_of(step) is not None
 
     def _due_of(self, step: Step) -> int | None:
         """Return from when on the event of a step may be begun; None if it does not wait."""
@@ -386,7 +420,7 @@ class PlayedMailbox(Mailbox):
         return batch
 
     def _is_tried_again(self, event_id: str) -> bool:
-        return any(step.event_id == event_id and step.attempt > 1 for step in self._steps)
+        return self._retried[event_id] > 0
 
     def _note_end(self, step: Step, batch: Batch) -> None:
         """A call is about to begin: see to it that it ends as it did."""
