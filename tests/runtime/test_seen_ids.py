@@ -106,7 +106,7 @@ class Held:
 
 def an_event(event_id: str, number: int) -> Any:
     if number % 3 == 0:
-        return OrderEvent(event_id=event_id, order_id="o", symbol="ES", side="BUY", quantity=1)
+        return OrderEvent(event_id=event_id, order_id="o", symbol="ES", side="buy", quantity=1)
     return MarketDataEvent(event_id=event_id, symbol="ES", price=1.0)
 
 

@@ -20,6 +20,7 @@ from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
 from openoutcry.runtime.delivery.causation import Tracker, needs_care, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.committer import Committer
@@ -85,6 +86,7 @@ class FastPath:
         "_seen",
         "_slow",
         "_spent",
+        "_staged",
         "_tracker",
         "dispatcher",
         "durable",
@@ -96,7 +98,8 @@ class FastPath:
         self._bus = bus
         self._slow = slow
         self.dispatcher: Dispatcher = new_dispatcher(bus, self)
-        self._seen = bus.seen
+        self._seen: SeenIds = bus.seen
+        self._staged: list[Any] = self.dispatcher.staged
         self._plain: set[type] = set()
         self.durable: dict[type, tuple[Level, str]] = {}
         self._commits: Committer | None = None
@@ -115,7 +118,7 @@ class FastPath:
     async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
         """Admit an event here, or have the slow path do it: `EventBus.publish`."""
         if not priority and level is None:
-            cls, staged = event.__class__, self.dispatcher.staged
+            cls, staged = event.__class__, self._staged
             if (
                 len(staged) < self._most
                 and get_ident() == self._place._thread_id  # noqa: SLF001 - see `ownership`
@@ -156,8 +159,7 @@ class FastPath:
 
         True, the commit it waits for, or False, and nothing has changed.
         """
-        dispatcher = self.dispatcher
-        staged = dispatcher.staged
+        staged = self._staged
         if len(staged) >= self._most or get_ident() != self._place._thread_id:  # noqa: SLF001 - see `ownership`
             return False
         cls = event.__class__
@@ -174,9 +176,9 @@ class FastPath:
         if cls is not self._newest_class:
             self._newest_class = cls
             if staged:
-                dispatcher.mixed = True
+                self.dispatcher.mixed = True
             else:
-                dispatcher.begin(event)
+                self.dispatcher.begin(event)
         staged.append(event)
         return True
 
@@ -263,18 +265,18 @@ class FastPath:
         if cls not in self._plain:
             return False
         self._newest_class = cls
-        return not self.dispatcher.staged
+        return not self._staged
 
     # -- credit -------------------------------------------------------------------------------------
 
     @property
     def credit(self) -> int:
         """How many events may be admitted without a further look."""
-        return self._most - len(self.dispatcher.staged)
+        return self._most - len(self._staged)
 
     def grant(self, credit: int) -> None:
         """Let `credit` events in, from the look on that has just been taken."""
-        self._most = credit + len(self.dispatcher.staged)
+        self._most = credit + len(self._staged)
         self.count_anew()
 
     def count_anew(self) -> None:
@@ -322,7 +324,7 @@ class FastPath:
         self.durable.pop(cls, None)
         if self._newest_class is cls:
             self._newest_class = None
-            if self.dispatcher.staged:
+            if self._staged:
                 self.dispatcher.mixed = True
 
     def is_durable(self, event: Any) -> bool:
@@ -345,12 +347,13 @@ class FastPath:
     def batch_taken(self, count: int) -> None:
         """The `count` events that were staged are about to be delivered, and a new batch begins."""
         self._newest_class = None
+        self._staged = self.dispatcher.staged
         self._most -= count
 
     def hurry(self) -> None:
         """A kill switch is on its way: publishers give the loop back before they go on."""
         self._spent, self._granted = self.admitted_since, 0
-        self._most = len(self.dispatcher.staged)
+        self._most = len(self._staged)
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved under pressure."""

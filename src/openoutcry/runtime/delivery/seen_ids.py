@@ -14,8 +14,8 @@ the list. Every other id is looked for in two sets: random ids, those of other s
 
 Which source is followed is decided at every change of the generation, by the last ids that have come.
 
-Whatever is not shed first is kept apart as well, in a window for each of its types, and stays known for as long
-as that says: so ticks, and other types that come in great numbers, push out nothing but themselves.
+Whatever is not shed first is kept apart as well, in a window for each of its types, and stays known for as
+long as that says: so ticks, and other types that come in great numbers, push out nothing but themselves.
 """
 
 from collections import Counter, deque
@@ -142,7 +142,7 @@ class SeenIds:
         self.now: set[str] = set()
         self.before: set[str] = set()
         self.passing: set[type] = set()
-        # The source that is followed. Its ids are above `_first`; those that are in lists alone are above `_floor`.
+        # The ids of the source that is followed are above `_first`, those in lists alone above `_floor`.
         self.newest: str = ""
         self.limit: str = ""
         self.line: list[str] = []
@@ -170,7 +170,7 @@ class SeenIds:
         return {*self.now, *self.before, *self.line, *self._line_before, *chain(*self._apart_in_order())}
 
     def _apart_in_order(self) -> Iterator[list[str]]:
-        """Iterate the lists of ids kept apart that need not be in a set, as long as none of them is asked for."""
+        """Iterate the lists of ids kept apart that are not in a set before one of them is asked for."""
         for apart in self._apart.values():
             for _, ids, source in apart.lists:
                 if source == self._source:
@@ -262,7 +262,7 @@ class SeenIds:
             self._hash()
             self._follow_none()
         stem, count = Counter(map(_stem, last)).most_common(1)[0]
-        is_a_source = stem and 2 * count > len(last) and (count > 1 or self._stem in {"", stem})
+        is_a_source = stem and 2 * count >= len(last) and (count > 1 or self._stem in {"", stem})
         self._stem = stem
         self._wait -= 1
         if is_a_source and self._wait <= 0:
@@ -370,7 +370,7 @@ class SeenIds:
 
 
 def _stem(event_id: str) -> str:
-    """Return an id without its counter: all but the letters and digits at its end. Empty: nothing else is there."""
+    """Return an id without the letters and digits at its end, which count. Empty: it has nothing else."""
     return event_id.rstrip(_COUNTER)
 
 
