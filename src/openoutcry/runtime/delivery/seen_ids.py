@@ -102,7 +102,7 @@ class SeenIds:
         "_apart",
         "_by_class",
         "_first",
-        "_floor",
+        "_hashed_to",
         "_important",
         "_is_apart_hashed",
         "_late",
@@ -142,12 +142,12 @@ class SeenIds:
         self.now: set[str] = set()
         self.before: set[str] = set()
         self.passing: set[type] = set()
-        # The ids of the source that is followed are above `_first`, those in lists alone above `_floor`.
+        # The ids of the source that is followed are above `_first`, those in lists alone above `_hashed_to`.
         self.newest: str = ""
         self.limit: str = ""
         self.line: list[str] = []
         self._line_before: list[str] = []
-        self._first = self._floor = _LAST
+        self._first = self._hashed_to = _LAST
         self._source = 1
         self._stem = ""
         self._late = self._wait = 0
@@ -157,7 +157,7 @@ class SeenIds:
     def __contains__(self, event_id: str) -> bool:
         if self.limit > event_id > self.newest:
             return False
-        if self._floor < event_id <= self.newest:
+        if self._hashed_to < event_id <= self.newest:
             self._hash()
         return event_id in self.now or event_id in self.before
 
@@ -188,7 +188,7 @@ class SeenIds:
 
     def add_other(self, event_id: str) -> bool:
         """Remember an id that is not between `newest` and `limit`. False: it was known."""
-        if self.newest and self._floor < event_id <= self.newest:
+        if self.newest and self._hashed_to < event_id <= self.newest:
             self._hash()
         if event_id in self.before:
             return False
@@ -218,13 +218,13 @@ class SeenIds:
 
     def are_new(self, ids: Sequence[str]) -> bool:
         """Return True if none of some ids is known."""
-        if self.newest and any(self._floor < event_id <= self.newest for event_id in ids):
+        if self.newest and any(self._hashed_to < event_id <= self.newest for event_id in ids):
             self._hash()
         return self.now.isdisjoint(ids) and self.before.isdisjoint(ids)
 
     def discard(self, event_id: str) -> None:
         """Forget an event that was not accepted after all."""
-        if self._floor < event_id <= self.newest:
+        if self._hashed_to < event_id <= self.newest:
             self._hash()
         self.now.discard(event_id)
         self.before.discard(event_id)
@@ -238,7 +238,7 @@ class SeenIds:
         if not self._is_apart_hashed:
             self._is_apart_hashed = True
             self.before.update(*self._apart_in_order())
-        self._floor = self.newest
+        self._hashed_to = self.newest
         self._late += 1
         if self._late > LATE_MOST:
             self._follow_none()
@@ -248,7 +248,7 @@ class SeenIds:
     def _follow_none(self) -> None:
         """Follow no source for a while. Nothing may be in lists alone."""
         self.newest = self.limit = ""
-        self._first = self._floor = _LAST
+        self._first = self._hashed_to = _LAST
         self._source += 1
         self._wait = self._patience
         self._patience = min(PATIENCE_MOST, 2 * self._patience)
@@ -267,7 +267,7 @@ class SeenIds:
         self._wait -= 1
         if is_a_source and self._wait <= 0:
             known = (event_id for event_id in chain(self.now, self.before) if event_id.startswith(stem))
-            self.newest = self._first = self._floor = max(known, default=stem)
+            self.newest = self._first = self._hashed_to = max(known, default=stem)
             self.limit = stem + _LAST
             self._source += 1
 
@@ -345,8 +345,8 @@ class SeenIds:
         if self.before:
             before |= self.before.intersection(in_flight)
         if self.limit:  # of what was in lists alone the line is kept anyway
-            floor, kept = self._floor, self.line[0] if self.line else _LAST
-            before.update([event_id for event_id in in_flight if floor < event_id < kept])
+            hashed_to, kept = self._hashed_to, self.line[0] if self.line else _LAST
+            before.update([event_id for event_id in in_flight if hashed_to < event_id < kept])
         self.now, self.before = set(), before
         self.line, self._line_before = [], self.line
         own = len(before)
@@ -357,7 +357,7 @@ class SeenIds:
                     before.update(ids)
         firsts = [ids[0] for ids in (self._line_before, *self._apart_in_order()) if ids]
         if self.limit:
-            self._floor = min(firsts)[:-1] if firsts else self.newest
+            self._hashed_to = min(firsts)[:-1] if firsts else self.newest
         self._late, self._is_apart_hashed = 0, False
         if self._missed:
             known = self.ids()
