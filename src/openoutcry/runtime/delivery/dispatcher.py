@@ -177,7 +177,7 @@ class Dispatcher:
     def _forget(self, batch: list[Any], at_ns: int) -> None:
         """Forget the ids of the generation before the last, but for those in flight or in `batch`."""
         ids = [event.event_id for event in batch]
-        self._bus.seen.forget(at_ns, self._bus.in_flight_ids() + ids, ids)
+        self._bus.seen.forget(at_ns, [*self._bus.in_flight_ids(), *ids], ids)
 
     def _deliver_mixed(self, batch: list[Any]) -> None:
         """Hand out events of several classes: each group of subscriptions gets a list of what it takes."""

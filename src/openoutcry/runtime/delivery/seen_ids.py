@@ -341,7 +341,7 @@ class SeenIds:
     def forget(self, now_ns: int, in_flight: list[str], last: Sequence[str]) -> None:
         """Forget the older generation, except for what is in flight or kept apart. `last`: the last ids."""
         self._choose_source(last[-SAMPLE:])
-        before = self.now
+        before, come_count = self.now, len(self.now)
         if self.before:
             before |= self.before.intersection(in_flight)
         if self.limit:  # of what was in lists alone the line is kept anyway
@@ -349,7 +349,6 @@ class SeenIds:
             before.update([event_id for event_id in in_flight if hashed_to < event_id < kept])
         self.now, self.before = set(), before
         self.line, self._line_before = [], self.line
-        own = len(before)
         for apart in self._apart.values():
             apart.trim(now_ns - self._window_ns)
             for _, ids, source in apart.lists:
@@ -363,8 +362,8 @@ class SeenIds:
             known = self.ids()
             left = {name: missed & known for name, missed in self._missed.items()}
             self._missed = {name: missed for name, missed in left.items() if missed}
-        # What is kept apart is put back each time: with more of it, that is done less often.
-        self.room = self._window + len(before) - own
+        # What is in flight or kept apart is put back each time: with more of it, that is done less often.
+        self.room = self._window + len(before) - come_count
         self.until_ns = now_ns + self._window_ns
         self.generation += 1
 
