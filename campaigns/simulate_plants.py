@@ -152,12 +152,13 @@ def _duplicates_known_only_after_success() -> Patches:
         bus: EventBus, event: Any, priority: bool = False, *, level: LevelName | None = None
     ) -> bool:
         accepted = await publish(bus, event, priority, level=level)
-        bus._bus.seen.now.discard(event.event_id)
+        bus._bus.seen.discard(event.event_id)
         return accepted
 
     def remembers(worker: Worker, batch: Any) -> bool:
         state: Any = worker._bus
-        state.seen.now.update(event.event_id for event in batch.events)
+        for event in batch.events:
+            state.seen.add(event.event_id)
         return after_success(worker, batch)
 
     return [patch.object(EventBus, "publish", forgets), patch.object(Worker, "_after_success", remembers)]

@@ -120,13 +120,11 @@ class Scales:
             if kind is not None and kind.left > count and not kind.heavy_left:
                 kind.left -= count
                 return count * kind.mean
-            return self._weigh(type(batch[0]), count, batch[0], batch)
-        samples = dict(zip(map(type, batch), batch, strict=True))
-        counts = Counter(map(type, batch))
-        return sum(self._weigh(cls, counts[cls], sample, batch) for cls, sample in samples.items())
+            return self._weigh(type(batch[0]), count, batch)
+        return sum(self._weigh(cls, count, batch) for cls, count in Counter(map(type, batch)).items())
 
-    def _weigh(self, cls: type, count: int, sample: Any, batch: list[Any]) -> int:
-        """Weigh the `count` events of a class in a batch, one of which is `sample`."""
+    def _weigh(self, cls: type, count: int, batch: list[Any]) -> int:
+        """Weigh the `count` events of a class in a batch."""
         kind = self._kinds.get(cls)
         if kind is None:
             if len(self._kinds) >= CLASSES_MOST:
@@ -137,7 +135,7 @@ class Scales:
                 kind.left -= count
                 return count * kind.mean
             kind.left = EVERY
-            found = weight_of(sample)
+            found = weight_of(next(event for event in reversed(batch) if type(event) is cls))
             if found < SMALL_BYTES:
                 kind.mean = found if not kind.mean else (3 * kind.mean + found) // 4
                 return kind.mean * count

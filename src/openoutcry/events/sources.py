@@ -15,8 +15,9 @@ _SUFFIXES: Final = tuple(f"{number:02x}" for number in range(255, -1, -1))
 class _IdPool:
     """Ids made 256 at a time: a pop from a list costs half as much as formatting a counter per event.
 
-    An id is 64 random bits of the process, then a counter, both in hex. `list.pop` and `next(count)` are
-    atomic, so threads never get the same id; if two threads refill at once, each adds a block of its own.
+    An id is 64 random bits of the process, then a counter, both in hex; each is greater than the one before.
+    `list.pop` and `next(count)` are atomic, so threads never get the same id; if two threads refill at once,
+    each adds a block of its own.
     """
 
     def __init__(self) -> None:
@@ -31,7 +32,7 @@ class _IdPool:
 
     def refill(self) -> str:
         """Prepare a block and return its first id."""
-        stem = f"{self._prefix}-{next(self._blocks):x}"
+        stem = f"{self._prefix}-{next(self._blocks):08x}"
         block = [stem + suffix for suffix in _SUFFIXES]
         first = block.pop()
         self.ready.extend(block)

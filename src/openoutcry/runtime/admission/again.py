@@ -57,7 +57,7 @@ class InMemory:
         self._bus = bus
         self._dispatcher = dispatcher
         self._events: dict[str, Any] = {}
-        self._of: set[str] | None = None
+        self._generation = -1
         self._admitted = self._held = 0
         self._has_in_flight = False
 
@@ -68,8 +68,8 @@ class InMemory:
             return bus.outboxed[event_id]
         if bus.running:
             dispatcher.deliver()  # what is staged is in history then
-        if self._of is not bus.seen.now:
-            self._of, self._events = bus.seen.now, {}
+        if self._generation != bus.seen.generation:
+            self._generation, self._events = bus.seen.generation, {}
             self._admitted, self._held, self._has_in_flight = 0, 0, False
         events, history, before_start = self._events, bus.history, dispatcher.before_start
         for event in chain(

@@ -193,7 +193,7 @@ class Arrivals:
         seen, store = self._bus.seen, self._slot.store
         assert store is not None, "a desk with a link has a journal"
         ids = entries.ids
-        if store.commits.dead is not None or not (seen.now.isdisjoint(ids) and seen.before.isdisjoint(ids)):
+        if store.commits.dead is not None or not seen.are_new(ids):
             return self._stage(list(map(Arrival, events, entries)))
         return store.commits.stage_carried(events, entries), 0
 

@@ -5,14 +5,13 @@ event of a plain class is staged for the next delivery, one of a durable class f
 else it is (a kill switch, a duplicate, the first of its class, one too many), the answer is "not here",
 nothing has changed, and `Admission` looks at everything.
 
-`publish` and `admit` are closures, and their state lives in cells: with attributes a publish takes a sixth
-longer. Everybody else reads and writes the cells through `FastPath`.
+`publish` writes out what is done for most events: one more of the class that was staged last. `admit` does it
+for all that may pass here.
 """
 
 from asyncio import AbstractEventLoop
-from collections.abc import Callable, Coroutine, Iterable
+from collections.abc import Callable, Iterable
 from threading import get_ident
-from types import CellType
 from typing import Any, Protocol
 
 from openoutcry.core.mailbox import Mailbox
@@ -21,12 +20,11 @@ from openoutcry.events import encode, encode_many
 from openoutcry.ports import Level
 from openoutcry.runtime.delivery.causation import Tracker, needs_care, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
+from openoutcry.runtime.delivery.seen_ids import SeenIds
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.ownership import NOWHERE, place_of
-
-Publish = Callable[..., Coroutine[Any, Any, bool]]
 
 
 class Vote(Protocol):
@@ -73,11 +71,26 @@ class FastPath:
     Attributes:
         dispatcher: Where what is staged is delivered from.
         durable: The classes known to be durable, with their level and lane. Only `learn_durable` adds.
-        publish: `EventBus.publish`: admits an event here, or has the slow path do it.
-        admit: Admits one event, with the vote of a signal of a durable class: True, the commit it waits for,
-            or False, and nothing has changed.
 
     """
+
+    __slots__ = (
+        "_bus",
+        "_commits",
+        "_granted",
+        "_high",
+        "_most",
+        "_newest_class",
+        "_place",
+        "_plain",
+        "_seen",
+        "_slow",
+        "_spent",
+        "_staged",
+        "_tracker",
+        "dispatcher",
+        "durable",
+    )
 
     def __init__(
         self, bus: BusState, slow: SlowPath, new_dispatcher: Callable[..., Dispatcher] = Dispatcher
@@ -85,49 +98,204 @@ class FastPath:
         self._bus = bus
         self._slow = slow
         self.dispatcher: Dispatcher = new_dispatcher(bus, self)
+        self._seen: SeenIds = bus.seen
+        self._staged: list[Any] = self.dispatcher.staged
         self._plain: set[type] = set()
         self.durable: dict[type, tuple[Level, str]] = {}
-        self.publish: Publish
-        self.admit: Callable[..., Commit | bool]
-        self.publish, self.admit, cells = _hot(bus, self.dispatcher, self._plain, self.durable, slow)
-        if bus.checks_all:
-            self.publish, self.admit = _checked(self.publish, self.admit, self._plain)
-        self._batch_class, self._credit, self._high = cells["batch_class"], cells["credit"], cells["high"]
-        self._place, self._tracker, self._commits = cells["place"], cells["tracker"], cells["commits"]
-        self._now, self._before, self._remember = cells["now"], cells["before"], cells["remember"]
-        self._spent = self._granted = 0
-        self.ids_moved(bus.seen.now, bus.seen.before)
+        self._commits: Committer | None = None
+        self._newest_class: type | None = None
+        """The class of what was staged last; None while nothing is."""
+        self._place: Any = NOWHERE
+        self._tracker: Tracker = Tracker(None)
+        self._most: int = 0
+        """So many events may be staged without a further look: each takes one from the credit."""
+        self._high: int = 0
+        self._spent: int = 0
+        self._granted: int = 0
+
+    # -- one event ----------------------------------------------------------------------------------
+
+    async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
+        """Admit an event here, or have the slow path do it: `EventBus.publish`."""
+        if not priority and level is None:
+            cls, staged = event.__class__, self._staged
+            if (
+                len(staged) < self._most
+                and get_ident() == self._place._thread_id  # noqa: SLF001 - see `ownership`
+                and (cls is self._newest_class or (staged and self._mixes(cls)))
+            ):
+                event_id, seen = event.event_id, self._seen
+                limit = seen.limit
+                if limit and limit > event_id > seen.newest:
+                    seen.newest = event_id
+                    seen.line.append(event_id)
+                elif limit or event_id in seen.now or event_id in seen.before:
+                    if not seen.add_other(event_id):
+                        return await self._slow.publish(event)
+                else:
+                    seen.now.add(event_id)
+                if self._tracker.calls:
+                    stamp_cause(self._bus, event)
+                staged.append(event)
+                return True
+            admitted = self.admit(event)
+            if admitted is True:
+                return True
+            if admitted is not False:
+                await admitted
+                return True
+        return await self._slow.publish(event, priority, level)
+
+    def _mixes(self, cls: type) -> bool:
+        """Return True if an event of another class than the last may follow what is staged."""
+        if self._newest_class is None or cls not in self._plain:
+            return False
+        self._newest_class = cls
+        self.dispatcher.mixed = True
+        return True
+
+    def admit(self, event: Any, vote: Vote | None = None) -> Commit | bool:
+        """Admit one event, with the vote of a signal of a durable class.
+
+        True, the commit it waits for, or False, and nothing has changed.
+        """
+        staged = self._staged
+        if len(staged) >= self._most or get_ident() != self._place._thread_id:  # noqa: SLF001 - see `ownership`
+            return False
+        cls = event.__class__
+        if cls not in self._plain:
+            return self._admit_durable(event, vote) if cls in self.durable else False
+        event_id, seen = event.event_id, self._seen
+        if seen.limit > event_id > seen.newest:
+            seen.newest = event_id
+            seen.line.append(event_id)
+        elif not seen.add_other(event_id):
+            return False
+        if self._tracker.calls:
+            stamp_cause(self._bus, event)
+        if cls is not self._newest_class:
+            self._newest_class = cls
+            if staged:
+                self.dispatcher.mixed = True
+            else:
+                self.dispatcher.begin(event)
+        staged.append(event)
+        return True
+
+    def _admit_durable(self, event: Any, vote: Vote | None) -> Commit | bool:
+        """Take an event of a durable class into the next commit."""
+        event_id, seen = event.event_id, self._seen
+        if not seen.limit > event_id > seen.newest and event_id in seen:
+            return False
+        if self._tracker.calls:
+            if needs_care(self._bus, event_id):
+                return False
+            stamp_cause(self._bus, event)
+        if vote is not None:
+            vote.prepare()
+        try:
+            payload = encode(event)
+        except OpenOutcryError:  # the slow path says what is wrong with it
+            return False
+        level, lane = self.durable[event.__class__]
+        assert self._commits is not None, "it came with the class"
+        commit = self._commits.stage_one(
+            event, event_id, payload, level, lane, None if vote is None else vote.cast
+        )
+        if commit is None:
+            return False
+        seen.add(event_id)
+        self._most -= 1
+        self._high += lane == "high"
+        return commit
+
+    # -- many at once -------------------------------------------------------------------------------
+
+    def admit_many(self, events: list[Any]) -> Commit | bool:
+        """Admit a list, all or none: True, the commit they wait for, or False, and nothing has changed.
+
+        The list must not change afterwards.
+        """
+        if self.credit < len(events) or get_ident() != self._place._thread_id:  # noqa: SLF001 - see `ownership`
+            return False
+        classes: set[Any] = set(map(type, events))
+        is_plain = classes <= self._plain
+        kinds = set() if is_plain else set(map(self.durable.get, classes))
+        kind = kinds.pop() if len(kinds) == 1 else None
+        if not is_plain and (kind is None or kind[1] != "normal"):
+            return False
+        ids = [event.event_id for event in events]
+        if not self._seen.add_all(ids):
+            return False
+        admitted = self._take(events, ids, classes, kind)
+        if admitted is False:
+            for event_id in ids:
+                self._seen.discard(event_id)
+        elif kind is not None:
+            self._most -= len(events)
+        return admitted
+
+    def _take(
+        self, events: list[Any], ids: list[str], classes: set[Any], kind: tuple[Level, str] | None
+    ) -> Commit | bool:
+        """Stage events that may pass: for the next delivery, or for the next commit."""
+        if self._tracker.calls:
+            if kind is not None and needs_care(self._bus, *ids):
+                return False
+            for event in events:
+                stamp_cause(self._bus, event)
+        if kind is None:
+            self.dispatcher.stage(events, mixed=len(classes) > 1 or not self._join(events[0].__class__))
+            return True
+        try:
+            payloads = encode_many(events)
+        except OpenOutcryError:  # the slow path says what is wrong with which
+            return False
+        assert self._commits is not None, "it came with the class"
+        return self._commits.stage_alike(events, ids, payloads, kind[0]) or False
+
+    def stage(self, event: Any) -> None:
+        """Stage an event that the slow path has admitted."""
+        self.dispatcher.stage([event], mixed=not self._join(event.__class__))
+
+    def _join(self, cls: type) -> bool:
+        """Return True if what is staged is of this plain class alone, the next events of it included."""
+        if cls is self._newest_class:
+            return True
+        if cls not in self._plain:
+            return False
+        self._newest_class = cls
+        return not self._staged
 
     # -- credit -------------------------------------------------------------------------------------
 
     @property
     def credit(self) -> int:
         """How many events may be admitted without a further look."""
-        return self._credit.cell_contents  # type: ignore[no-any-return]
+        return self._most - len(self._staged)
 
     def grant(self, credit: int) -> None:
         """Let `credit` events in, from the look on that has just been taken."""
-        self._credit.cell_contents = credit
+        self._most = credit + len(self._staged)
         self.count_anew()
 
     def count_anew(self) -> None:
         """A look has just been taken: count what is admitted from now on."""
         self._spent = 0
-        self._granted = self._credit.cell_contents
+        self._granted = self.credit
 
     def spend(self, count: int) -> None:
         """Take from the credit for events that were admitted elsewhere."""
-        self._credit.cell_contents -= count
+        self._most -= count
 
     @property
     def admitted_since(self) -> int:
         """How many events have been admitted since the last look."""
-        return self._spent + self._granted - self._credit.cell_contents  # type: ignore[no-any-return]
+        return self._spent + self._granted - self.credit
 
     def take_high_count(self) -> int:
         """Return how many high-priority events have passed here since the last call of this."""
-        count: int = self._high.cell_contents
-        self._high.cell_contents = 0
+        count, self._high = self._high, 0
         return count
 
     # -- classes ------------------------------------------------------------------------------------
@@ -139,7 +307,7 @@ class FastPath:
     def learn_durable(self, cls: type, level: Level, lane: str, commits: Committer) -> None:
         """Note the level and the lane of all events of a class, and which commits they go into."""
         self.durable[cls] = (level, lane)
-        self._commits.cell_contents = commits
+        self._commits = commits
 
     def forget_classes(self) -> None:
         """Forget all classes, so that each is looked at anew."""
@@ -154,232 +322,71 @@ class FastPath:
         """Forget a class: its events are looked at, one by one."""
         self._plain.discard(cls)
         self.durable.pop(cls, None)
-        if self._batch_class.cell_contents is cls:
-            self._batch_class.cell_contents = None
-            if self.dispatcher.staged:
-                self.dispatcher.mix()
+        if self._newest_class is cls:
+            self._newest_class = None
+            if self._staged:
+                self.dispatcher.mixed = True
 
     def is_durable(self, event: Any) -> bool:
         """Whether an event's class is known to be durable; False on other threads and loops."""
-        return event.__class__ in self.durable and get_ident() == self._here
+        return event.__class__ in self.durable and get_ident() == self._place._thread_id  # noqa: SLF001 - see `ownership`
 
-    @property
-    def _here(self) -> int | None:
-        """In which thread the loop of the bus runs at this moment."""
-        return self._place.cell_contents._thread_id  # type: ignore[no-any-return]  # noqa: SLF001 - see `ownership`
+    # -- life ---------------------------------------------------------------------------------------
 
     def leave(self) -> None:
         """Let nothing pass here any more: the bus has no loop."""
-        self._place.cell_contents = NOWHERE
+        self._place = NOWHERE
 
     def run_on(self, loop: AbstractEventLoop, tracker: Tracker) -> None:
         """Note on which loop the bus runs, and the tracker of that loop."""
-        self._place.cell_contents = place_of(loop)
-        self._tracker.cell_contents = tracker
-
-    # -- many at once -------------------------------------------------------------------------------
-
-    def admit_many(self, events: list[Any]) -> Commit | bool:
-        """Admit a list, all or none: True, the commit they wait for, or False, and nothing has changed.
-
-        The list must not change afterwards.
-        """
-        credit, now, before = self._credit.cell_contents, self._now.cell_contents, self._before.cell_contents
-        if credit < len(events) or get_ident() != self._here:
-            return False
-        classes: set[Any] = set(map(type, events))
-        is_plain = classes <= self._plain
-        kinds = set() if is_plain else set(map(self.durable.get, classes))
-        kind = kinds.pop() if len(kinds) == 1 else None
-        if not is_plain and (kind is None or kind[1] != "normal"):
-            return False
-        if self._bus.checks_all and is_plain and not _are_writable(events):
-            return False
-        ids = [event.event_id for event in events]
-        if not now.isdisjoint(ids) or not before.isdisjoint(ids):
-            return False
-        known = len(now)
-        now.update(ids)
-        admitted = len(now) - known == len(ids) and self._take(events, ids, classes, kind)
-        if admitted is False:
-            now.difference_update(ids)
-        else:
-            self._credit.cell_contents -= len(events)
-        return admitted
-
-    def _take(
-        self, events: list[Any], ids: list[str], classes: set[Any], kind: tuple[Level, str] | None
-    ) -> Commit | bool:
-        """Stage events that may pass: for the next delivery, or for the next commit."""
-        if self._tracker.cell_contents.calls:
-            if kind is not None and needs_care(self._bus, *ids):
-                return False
-            for event in events:
-                stamp_cause(self._bus, event)
-        if kind is None:
-            self.dispatcher.stage(events, mixed=len(classes) > 1 or not self._join(events[0].__class__))
-            return True
-        try:
-            payloads = encode_many(events)
-        except OpenOutcryError:  # the slow path says what is wrong with which
-            return False
-        commits: Committer = self._commits.cell_contents
-        return commits.stage_alike(events, ids, payloads, kind[0]) or False
-
-    def _join(self, cls: type) -> bool:
-        """Return True if what is staged is of this plain class alone, the next events of it included."""
-        batch_class = self._batch_class.cell_contents
-        if cls is batch_class:
-            return True
-        if cls not in self._plain:
-            return False
-        self._batch_class.cell_contents = cls
-        return not self.dispatcher.staged
-
-    def stage(self, event: Any) -> None:
-        """Stage an event that the slow path has admitted."""
-        self._credit.cell_contents -= 1
-        self.dispatcher.stage([event], mixed=not self._join(event.__class__))
+        self._place = place_of(loop)
+        self._tracker = tracker
 
     # -- what the dispatcher tells ------------------------------------------------------------------
 
-    def batch_delivered(self) -> None:
-        """What was staged is delivered, and a new batch begins."""
-        self._batch_class.cell_contents = None
-
-    def ids_moved(self, now: set[str], before: set[str]) -> None:
-        """Take these generations of known ids from now on."""
-        self._now.cell_contents, self._before.cell_contents = now, before
-        self._remember.cell_contents = now.add
+    def batch_taken(self, count: int) -> None:
+        """The `count` events that were staged are about to be delivered, and a new batch begins."""
+        self._newest_class = None
+        self._staged = self.dispatcher.staged
+        self._most -= count
 
     def hurry(self) -> None:
         """A kill switch is on its way: publishers give the loop back before they go on."""
-        self._spent = self.admitted_since
-        self._granted = self._credit.cell_contents = 0
+        self._spent, self._granted = self.admitted_since, 0
+        self._most = len(self._staged)
 
     def drained(self, mailbox: Mailbox | None) -> None:
         """A mailbox has moved under pressure."""
         self._slow.drained(mailbox)
 
 
-def _checked(
-    publish: Publish, admit: Callable[..., Commit | bool], plain: set[type]
-) -> tuple[Publish, Callable[..., Commit | bool]]:
-    """Return both for a bus that checks all events: those too that pass here without being written."""
+class CheckingFastPath(FastPath):
+    """Admission on credit to a bus that checks all events: those too that pass here without being written."""
 
-    async def checked_publish(event: Any, priority: bool = False, level: str | None = None) -> bool:
-        if event.__class__ in plain:
-            encode(event)
-        return await publish(event, priority, level)
+    __slots__ = ()
 
-    def checked_admit(event: Any, vote: Vote | None = None) -> Commit | bool:
-        if event.__class__ in plain:
-            encode(event)
-        return admit(event, vote)
-
-    return checked_publish, checked_admit
-
-
-def _are_writable(events: list[Any]) -> bool:
-    try:
-        encode_many(events)
-    except OpenOutcryError:  # the slow path says what is wrong with which
-        return False
-    return True
-
-
-def _hot(  # noqa: C901, PLR0915 - two functions that share their variables
-    bus: BusState,
-    dispatcher: Dispatcher,
-    plain: set[type],
-    durable: dict[type, tuple[Level, str]],
-    slow: SlowPath,
-) -> tuple[Publish, Callable[..., Commit | bool], dict[str, CellType]]:
-    """Return `publish`, `admit` and the cells that they share, by name."""
-    staged, begin, mix = dispatcher.staged, dispatcher.begin, dispatcher.mix
-    append, carefully = staged.append, slow.publish
-    batch_class: Any = None
-    credit = high = 0
-    place: Any = NOWHERE
-    tracker = Tracker(None)
-    now: set[str] = set()
-    before: set[str] = set()
-    remember = now.add
-    commits: Any = None
-
-    async def publish(event: Any, priority: bool = False, level: str | None = None) -> bool:
-        nonlocal credit
-        if (
-            event.__class__ is batch_class
-            and credit > 0
-            and not priority
-            and level is None
-            and get_ident() == place._thread_id  # noqa: SLF001 - see `ownership`
-        ):
-            event_id = event.event_id
-            if event_id not in now and event_id not in before:
-                remember(event_id)
-                if tracker.calls:
-                    stamp_cause(bus, event)
-                credit -= 1
-                append(event)
-                return True
+    async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
+        """Admit an event here, or have the slow path do it: `EventBus.publish`."""
         if not priority and level is None:
-            admitted = admit(event)
+            admitted = self.admit(event)
             if admitted is True:
                 return True
             if admitted is not False:
                 await admitted
                 return True
-        return await carefully(event, priority, level)
+        return await self._slow.publish(event, priority, level)
 
-    def admit(event: Any, vote: Vote | None = None) -> Commit | bool:  # noqa: C901, PLR0911, PLR0912
-        nonlocal batch_class, credit, high
-        if credit <= 0 or get_ident() != place._thread_id:  # noqa: SLF001 - as above
-            return False
-        cls = event.__class__
-        if cls is batch_class or cls in plain:
-            event_id = event.event_id
-            if event_id in now or event_id in before:
-                return False
-            remember(event_id)
-            if tracker.calls:
-                stamp_cause(bus, event)
-            credit -= 1
-            first = not staged
-            if cls is not batch_class:
-                if not first:
-                    mix()
-                batch_class = cls
-            append(event)
-            if first:
-                begin(event)
-            return True
-        kind = durable.get(cls)
-        if kind is None:
-            return False
-        event_id = event.event_id
-        if event_id in now or event_id in before:
-            return False
-        if tracker.calls:
-            if needs_care(bus, event_id):
-                return False
-            stamp_cause(bus, event)
-        if vote is not None:
-            vote.prepare()
-        try:
-            payload = encode(event)
-        except OpenOutcryError:  # the slow path says what is wrong with it
-            return False
-        commit: Commit | None = commits.stage_one(
-            event, event_id, payload, *kind, None if vote is None else vote.cast
-        )
-        if commit is None:
-            return False
-        remember(event_id)
-        credit -= 1
-        high += kind[1] == "high"
-        return commit
+    def admit(self, event: Any, vote: Vote | None = None) -> Commit | bool:
+        """Admit one event that could be written. Raises `InvalidEvent` if it could not."""
+        if event.__class__ in self._plain:
+            encode(event)
+        return super().admit(event, vote)
 
-    cells = dict(zip(admit.__code__.co_freevars, admit.__closure__ or (), strict=True))
-    return publish, admit, cells
+    def admit_many(self, events: list[Any]) -> Commit | bool:
+        """Admit a list of events that could be written, all or none."""
+        if self._plain.issuperset(map(type, events)):
+            try:
+                encode_many(events)
+            except OpenOutcryError:  # the slow path says what is wrong with which
+                return False
+        return super().admit_many(events)

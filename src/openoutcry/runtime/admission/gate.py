@@ -29,7 +29,7 @@ from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access,
 from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.arrivals import Arrivals
 from openoutcry.runtime.admission.durable import DurableAdmission
-from openoutcry.runtime.admission.fast_path import FastPath, Vote
+from openoutcry.runtime.admission.fast_path import CheckingFastPath, FastPath, Vote
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, stamp_cause
@@ -122,7 +122,8 @@ class Admission:
         self.access: Access = Access(bus, releasers)
         self.check_thread: Callable[[str], None] = bus.ownership.check
         self.seen: SeenIds = bus.seen
-        self.fast_path: FastPath = FastPath(bus, self, self.new_dispatcher)
+        new_path = CheckingFastPath if bus.checks_all else FastPath
+        self.fast_path: FastPath = new_path(bus, self, self.new_dispatcher)
         self.dispatcher: Dispatcher = self.fast_path.dispatcher
         self.slot: StoreSlot = make_slot(self.dispatcher)
         self.room: Room = Room(bus, self.fast_path, self.slot)
@@ -475,7 +476,7 @@ class Admission:
         """Take an event that lives in memory alone: stage it, or deliver it at once."""
         bus, dispatcher = self._bus, self.dispatcher
         stamp_cause(self._bus, event)
-        self.seen.now.add(event.event_id)
+        self.seen.add(event.event_id)
         self._high += lane == "high"
         if not bus.running:
             dispatcher.hold_back(event, lane)
@@ -493,7 +494,7 @@ class Admission:
     def _stage(self, event: Any, lane: str, level: Level, vote: Vote | None) -> Commit | bool:
         """Take an event into the next commit, or into the outbox of the call that publishes it."""
         commit = self._durable.stage(event, lane, level, vote)
-        self.seen.now.add(event.event_id)
+        self.seen.add(event.event_id)
         self._high += lane == "high"
         self.fast_path.spend(1)
         self._learn(type(event))

@@ -212,7 +212,7 @@ class KillSwitches:
         bus = self._bus
         if entry is None:
             stamp_cause(bus, event)
-        bus.seen.now.add(event.event_id)
+        bus.seen.add(event.event_id)
         self.count += 1
         if is_release(event):
             return self._note_release(event, is_ours=entry is None)

@@ -13,7 +13,6 @@ All of it ends in `push`: nothing else puts an event into a mailbox.
 """
 
 from collections.abc import Callable, Sequence
-from itertools import chain
 from typing import Any, Protocol
 
 from openoutcry.core.lanes import NOWHERE
@@ -32,12 +31,8 @@ Tap = Callable[[list[Any], str], None]
 class Intake(Protocol):
     """What the dispatcher tells admission."""
 
-    def batch_delivered(self) -> None:
-        """What was staged is delivered, and a new batch begins."""
-        ...
-
-    def ids_moved(self, now: set[str], before: set[str]) -> None:
-        """The known ids are in these generations from now on."""
+    def batch_taken(self, count: int) -> None:
+        """The `count` events that were staged are about to be delivered, and a new batch begins."""
         ...
 
     def hurry(self) -> None:
@@ -122,10 +117,6 @@ class Dispatcher:
         if is_first:
             self.begin(events[0])
 
-    def mix(self) -> None:
-        """Note that what is staged differs in class or type."""
-        self.mixed = True
-
     def note_route(self, event: Any) -> None:
         """Keep the route of an event whose class lets its type change: it goes where it was admitted to."""
         self._noted[id(event)] = self._bus.router.route(event)
@@ -158,8 +149,8 @@ class Dispatcher:
         self.scheduled = False
         if not self.staged:
             return
-        batch = self.staged.copy()
-        del self.staged[: len(batch)]
+        batch, self.staged = self.staged, []
+        self._intake.batch_taken(len(batch))
         bus = self._bus
         bus.history.append(batch, mixed=self.mixed)
         if bus.rates is not None:
@@ -169,9 +160,8 @@ class Dispatcher:
         seen = bus.seen
         if self.mixed or batch[0].__class__ not in seen.passing:
             seen.keep(batch, self._staged_at_ns)
-        if len(seen.now) >= seen.room or self._staged_at_ns >= seen.until_ns:
+        if len(seen.line) + len(seen.now) >= seen.room or self._staged_at_ns >= seen.until_ns:
             self._forget(batch, self._staged_at_ns)
-        self._intake.batch_delivered()
         if self.mixed:
             self.mixed = False
             self._deliver_mixed(batch)
@@ -186,24 +176,26 @@ class Dispatcher:
 
     def _forget(self, batch: list[Any], at_ns: int) -> None:
         """Forget the ids of the generation before the last, but for those in flight or in `batch`."""
-        seen, bus = self._bus.seen, self._bus
-        seen.forget(at_ns, chain(bus.in_flight_ids(), (e.event_id for e in batch)))
-        self._intake.ids_moved(seen.now, seen.before)
+        ids = [event.event_id for event in batch]
+        self._bus.seen.forget(at_ns, [*self._bus.in_flight_ids(), *ids], ids)
 
     def _deliver_mixed(self, batch: list[Any]) -> None:
+        """Hand out events of several classes: each group of subscriptions gets a list of what it takes."""
         router = self._bus.router
-        routes = router.routes
-        touched: dict[Route, None] = {}
+        lists: dict[Route, list[Any]] = {}
+        by_class: dict[type, list[Callable[[Any], None]]] = {}
         noted, self._noted = self._noted, {}
         for event in batch:
-            groups = routes.get(event.__class__)
-            if groups is None:
-                groups = noted.get(id(event))
-            for group in router.route(event) if groups is None else groups:
-                group.bucket.append(event)
-                touched[group] = None
-        for group in touched:
-            events, group.bucket = group.bucket, []
+            cls = event.__class__
+            appends = by_class.get(cls)
+            if appends is None:
+                groups = router.routes.get(cls) or noted.get(id(event)) or router.route(event)
+                appends = [lists.setdefault(group, []).append for group in groups]
+                if cls in router.routes:
+                    by_class[cls] = appends
+            for append in appends:
+                append(event)
+        for group, events in lists.items():
             self.push(group.subscriptions, events, self._staged_at_ns)
 
     # -- into the mailboxes -------------------------------------------------------------------------
@@ -314,7 +306,7 @@ class Dispatcher:
         mixed = len(events) > 1 and len(set(map(type, events))) > 1
         bus.history.append(events, mixed=mixed)
         seen = bus.seen
-        if bus.rates is not None or len(seen.now) >= seen.room or at_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen) >= seen.room or at_ns >= seen.until_ns:
             self._note(events, at_ns)
         groups = bus.router.routes.get(events[0].__class__)
         if groups is not None and not mixed:
@@ -373,7 +365,7 @@ class Dispatcher:
         bus = self._bus
         if bus.rates is not None:
             bus.rates.look(events, at_ns)
-        if len(bus.seen.now) >= bus.seen.room or at_ns >= bus.seen.until_ns:
+        if len(bus.seen) >= bus.seen.room or at_ns >= bus.seen.until_ns:
             self._forget(events, at_ns)
 
     def deliver_high(self, event: Any, position: int = 0) -> None:
@@ -387,7 +379,7 @@ class Dispatcher:
             seen.keep(events, now_ns)
             if self._tap is not None:
                 self._tap(events, "high")
-        if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         positions = (position,) if position else None
         for group in bus.router.route(event):
@@ -412,7 +404,7 @@ class Dispatcher:
         bus.history.append(events)
         seen.keep(events, now_ns)
         self._note_control(event, is_kept=positions is not None or is_known)
-        if bus.rates is not None or len(seen.now) >= seen.room or now_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         takers: list[Subscription] = []
         for group in bus.router.route(event):

@@ -25,13 +25,12 @@ IN_USE_MOST = 1_024
 
 
 class Route:
-    """Subscriptions with the same selectors, and the list in which their events are collected."""
+    """Subscriptions with the same selectors."""
 
-    __slots__ = ("bucket", "subscriptions")
+    __slots__ = ("subscriptions",)
 
     def __init__(self, subscriptions: tuple[Subscription, ...]) -> None:
         self.subscriptions: tuple[Subscription, ...] = subscriptions
-        self.bucket: list[Any] = []
 
 
 class Router:
