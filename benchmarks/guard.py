@@ -153,7 +153,17 @@ def _check_out(commit: str, folder: Path) -> None:
 def _compile(root: Path, folder: Path) -> Path:
     """Return a folder with what the compiled wheel of a checkout holds."""
     print("compiling the head, about a minute ...", flush=True)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "--wheel-dir", str(folder), str(root)]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(root),
+    ]
     environment = {**os.environ, "OPENOUTCRY_COMPILE": "1"}
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     if done.returncode:
