@@ -39,4 +39,9 @@ def _bytes(trace: bool) -> int:
     gc.collect()
     if trace:
         return tracemalloc.get_traced_memory()[0]
+    return resident_bytes()
+
+
+def resident_bytes() -> int:
+    """The resident set of this process."""
     return int(_STATM.read_text().split()[1]) * _PAGE_SIZE_BYTES

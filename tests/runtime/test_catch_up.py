@@ -7,7 +7,7 @@ import pytest
 from bus_helpers import an_order
 
 from openoutcry import EventBus, PersistenceConfig, encode
-from openoutcry.journals import SqliteJournal
+from openoutcry.journals import SqliteJournal, log
 from openoutcry.ports import Entry, Level, Stored
 from openoutcry.runtime.durability import catch_up
 from openoutcry.runtime.durability.catch_up import Page, Pages
@@ -29,6 +29,20 @@ def test_part_of_a_page_comes_with_where_its_events_stand(after: int, upto: int,
 
 def test_a_page_without_gaps_tells_its_positions_as_a_range():
     assert a_page(5, 6, 7).part(0, 9)[1] == range(5, 8)
+
+
+def test_entries_that_were_written_one_by_one_are_weighed_once_each(monkeypatch: pytest.MonkeyPatch):
+    weighed: list[Stored] = []
+
+    def weigh(entries: list[Stored]) -> int:
+        weighed.extend(entries)
+        return len(entries)
+
+    monkeypatch.setattr(log, "bytes_of", weigh)
+    entries = a_page(*range(1, 101)).entries
+    batches = iter([[entry] for entry in entries])
+    assert log.take_forwards(batches, 10, 90, None, bytes_max=1_000) == entries[10:]
+    assert weighed == entries[10:99]
 
 
 def test_positions_that_a_recovery_has_left_empty_do_not_shift_those_behind_them():

@@ -171,6 +171,29 @@ async def test_publishers_who_each_await_their_own_are_not_refused_while_the_han
 
 
 @virtual
+async def test_publishers_who_find_the_credit_used_up_share_one_look(monkeypatch: pytest.MonkeyPatch):
+    desk, journal = Named("risk"), MemoryJournal()
+    async with warm_bus(journal, desk, max_queue_size=1_000) as bus:
+        carefully: list[Any] = []
+        look = bus._admission._look
+
+        def looked_at(event: Any, *rest: Any, **options: Any) -> Any:
+            carefully.append(event)
+            return look(event, *rest, **options)
+
+        monkeypatch.setattr(bus._admission, "_look", looked_at)
+
+        async def publish(some: list[Any]) -> None:
+            for order in some:
+                assert await bus.publish(order)
+
+        await asyncio.gather(*[publish(orders(60)) for _ in range(40)])
+        await bus.join()
+        assert len(desk.ids) == 2_400
+        assert not carefully
+
+
+@virtual
 async def test_what_goes_by_the_hot_path_and_what_does_not_keep_their_order():
     class Memo(Event, frozen=True, kw_only=True):  # type: ignore[misc]
         event_type: str = "fast_path_memo"

@@ -61,6 +61,15 @@ def scope_of(event: Any) -> str:
     return str(scope) if isinstance(scope, str) and scope else FIRM
 
 
+def halt_of(event: Any, since_ns: int) -> Halt:
+    """Return the halt that a kill switch begins."""
+    by = getattr(event, "triggered_by", "") or getattr(event, "source_agent", "")
+    reason = getattr(event, "reason", "")
+    return Halt(
+        scope=scope_of(event), event_id=event.event_id, by=str(by), reason=str(reason), since_ns=since_ns
+    )
+
+
 def ids_of(event: Any) -> tuple[str, ...]:
     """Return the ids that a release names; none: it releases its whole scope."""
     named = getattr(event, "releases", ())

@@ -348,13 +348,14 @@ RECORDS: Final[Mapping[str, type[Event]]] = {
 }
 """The classes of records, by their types. No other event has one of these types."""
 
-_BEGINNINGS: Final = tuple(f'{{"event_class":"{cls.__name__}"'.encode() for cls in RECORDS.values())
+BEGINNINGS: Final = tuple(f'{{"event_class":"{cls.__name__}"'.encode() for cls in RECORDS.values())
+"""How the JSON of a record begins: one of these."""
 _SELECTORS: Final = frozenset[Any](RECORDS) | frozenset[Any](RECORDS.values())
 
 
 def is_record(payload: bytes) -> bool:
     """Return True if the JSON of an event is that of a record."""
-    return payload.startswith(_BEGINNINGS)
+    return payload.startswith(BEGINNINGS)
 
 
 def name_records(selectors: frozenset[Any]) -> bool:

@@ -15,8 +15,8 @@ itself decides.
 """
 
 from bisect import bisect_right
-from collections.abc import Iterator, Sequence
-from itertools import islice
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from operator import itemgetter
 from typing import Final
 
@@ -43,10 +43,6 @@ Stretch = tuple[Rank, Rank, int, int]
 Part = tuple[str, Rank, Rank]
 """Ids of one stem, from the same batch: the stem, the lowest, the highest."""
 
-Plan = tuple[Sequence[str], Sequence[Part], Sequence[str]]
-"""Some ids, the parts of them that are above their stems, and the others."""
-
-_NO_PLAN: Final[Plan] = (), (), ()
 _low: Final = itemgetter(0)
 
 
@@ -60,6 +56,8 @@ def part_of(ids: Sequence[str]) -> Part | None:
     low = ids[0]
     if low[STEM - 1 : STEM] != "-":
         return None
+    if len(ids) == 1:
+        return low[:STEM], (len(low), low), (len(low), low)
     if low[:STEM] != ids[-1][:STEM]:
         return None
     ordered = sorted(ids)
@@ -86,6 +84,13 @@ def by_stem(ids: Sequence[str]) -> tuple[dict[str, list[str]], list[str]]:
     return counting, others
 
 
+Divided = tuple[Sequence[str], Sequence[Part], Mapping[str, Sequence[str]], Sequence[str]]
+"""Some ids: all of them; the parts that are above all of their stem, and so new; those that count and are not
+above, by stem; and those that do not count."""
+
+_NOTHING: Final[Divided] = (), (), {}, ()
+
+
 class _Stem:
     __slots__ = ("highest", "oldest", "stretches")
 
@@ -108,35 +113,38 @@ class Counting:
     def __init__(self) -> None:
         self.stems: dict[str, _Stem] = {}
 
-    def part_above(self, ids: Sequence[str]) -> tuple[Part, bool] | None:
-        """Return the part that some ids are, if all are above what was noted of their stem, and so new.
-
-        With it comes whether nothing was noted of the stem at all.
-        """
-        part = part_of(ids)
-        if part is None:
-            return None
-        known = self.stems.get(part[0])
-        if known is None:
-            return (part, True) if len(self.stems) < STEMS else None
-        return (part, False) if part[1] > known.highest else None
-
-    def divide(self, ids: Sequence[str]) -> tuple[list[Part], list[str]]:
-        """Return the parts of some ids that are above all of their stems, and the other ids."""
-        counting, loose = by_stem(ids)
-        parts = []
+    def divide(self, ids: Sequence[str]) -> Divided:
+        """Divide some ids, at least one, into those that are above all of their stems, and the others."""
+        whole = part_of(ids)
+        if whole is not None:
+            above, late = self._above(whole, ids)
+            return ids, () if above is None else (above,), {whole[0]: late} if late else {}, ()
+        counting, others = by_stem(ids)
+        parts: list[Part] = []
+        below: dict[str, Sequence[str]] = {}
         for stem, some in counting.items():
-            known = self.stems.get(stem)
-            above = some
-            if known is not None:
-                above = [event_id for event_id in some if (len(event_id), event_id) > known.highest]
-                loose += [event_id for event_id in some if (len(event_id), event_id) <= known.highest]
-            elif len(self.stems) >= STEMS:
-                loose += some
-                continue
-            if above and (part := part_of(above)) is not None:
-                parts.append(part)
-        return parts, loose
+            part = part_of(some)
+            assert part is not None, "they have one stem"
+            above, late = self._above(part, some)
+            if above is not None:
+                parts.append(above)
+            if late:
+                below[stem] = late
+        return ids, parts, below, others
+
+    def _above(self, part: Part, ids: Sequence[str]) -> tuple[Part | None, Sequence[str]]:
+        """Return which part of the ids of a part is above all of its stem, and the ids that are not."""
+        stem, low, high = part
+        known = self.stems.get(stem)
+        if known is None:
+            return (part, ()) if len(self.stems) < STEMS else (None, ids)
+        highest = known.highest
+        if low > highest:
+            return part, ()
+        if high <= highest:
+            return None, ids
+        late = [event_id for event_id in ids if (len(event_id), event_id) <= highest]
+        return part_of([event_id for event_id in ids if (len(event_id), event_id) > highest]), late
 
     def extend(self, part: Part, first: int, last: int) -> None:
         """Note a part that is above all of its stem and stands somewhere from `first` to `last`."""
@@ -177,9 +185,8 @@ class Counting:
         stretches.insert(at, (low, high, first, last))
         return True
 
-    def reaches_below(self, ids: Sequence[str], position: int) -> bool:
-        """Return True if something was noted before a position of a stem that some of the ids have."""
-        stems = {event_id[:STEM] for event_id in ids}
+    def reaches_below(self, stems: Iterable[str], position: int) -> bool:
+        """Return True if something was noted before a position of one of the stems."""
         return any(known.oldest < position for known in map(self.stems.get, stems) if known is not None)
 
     def place(self, event_id: str) -> tuple[int, int] | None:
@@ -247,11 +254,11 @@ class IdIndex:
     __slots__ = (
         "_buckets",
         "_counting",
+        "_divided",
         "_leaving",
         "_now",
         "_older",
         "_outgoing",
-        "_plan",
         "_swept",
         "brings_stem",
         "floor",
@@ -264,7 +271,7 @@ class IdIndex:
         self._leaving: _Generation | None = None
         self._outgoing: Iterator[str] = iter(())
         self._buckets: list[bytearray] = []
-        self._plan = _NO_PLAN
+        self._divided = _NOTHING
         self._swept = 0
         self.brings_stem: bool = True
         """Whether the ids that were asked about last may have a stem of which nothing was noted before."""
@@ -277,36 +284,32 @@ class IdIndex:
         stem = first[:STEM]
         known = self._counting.stems.get(stem)
         if known is not None and len(ids) == 1 and (rank := (len(first), first)) > known.highest:
-            self._plan = ids, [(stem, rank, rank)], ()
+            self._divided = ids, ((stem, rank, rank),), {}, ()
             self.brings_stem = False
             return True
-        above = self._counting.part_above(ids)
-        if above is not None:
-            part, self.brings_stem = above
-            self._plan = ids, [part], ()
-            return True
-        self.brings_stem = True
-        self._plan = ids, *self._counting.divide(ids)
-        loose = self._plan[2]
-        return not loose or self._are_loose_new(loose)
+        self._divided = _, parts, below, others = self._counting.divide(ids)
+        stems = self._counting.stems
+        self.brings_stem = any([part[0] not in stems for part in parts])  # noqa: C419 - of one, mostly
+        return not (below or others) or self._are_loose_new(below, others)
 
-    def _are_loose_new(self, loose: Sequence[str]) -> bool:
-        """Return True if none of these ids, which are above no stem, can be here."""
-        may_count, exact_from = any(map(counts, loose)), LAST_POSITION
+    def _are_loose_new(self, below: Mapping[str, Sequence[str]], others: Sequence[str]) -> bool:
+        """Return True if none of the ids that are above no stem can be here."""
+        loose, exact_from = [*chain(others, *below.values())], LAST_POSITION
         for generation in self._generations():
-            here = generation.known.keys() if may_count else generation.loose
+            here = generation.known.keys() if below else generation.loose
             if not here.isdisjoint(loose):
                 return False
             exact_from = min(exact_from, generation.first)
         if self._buckets and any(map(self._in_buckets, loose)):
             return False
-        if not may_count or not self._counting.reaches_below(loose, exact_from):
+        if not below or not self._counting.reaches_below(below, exact_from):
             return True  # the dicts know all of what they could be
-        return not any(self._in_stretch(event_id, exact_from) for event_id in loose if counts(event_id))
+        return not any(self._in_stretch(event_id, exact_from) for event_id in chain(*below.values()))
 
     def parts_of(self, ids: Sequence[str]) -> Sequence[Part]:
         """Return the parts that new ids have; one of a stem that was noted before may be left out."""
-        return self._planned(ids)[1]
+        asked = self._divided
+        return (asked if asked[0] is ids else self._counting.divide(ids))[1]
 
     def all_stems(self) -> list[str]:
         """Return the stems of everything that was noted."""
@@ -317,17 +320,18 @@ class IdIndex:
         if self._now.count >= RECENT:
             self._older.insert(0, self._now)
             self._now = _Generation()
-        _, parts, loose = self._plan if self._plan[0] is ids else self._planned(ids)
+        asked = self._divided
+        _, parts, below, others = asked if asked[0] is ids else self._counting.divide(ids)
         for part in parts:
             self._counting.extend(part, first, first + len(ids) - 1)
-        self._plan = _NO_PLAN
+        self._divided = _NOTHING
         now = self._now
         if not now.count:
             now.first = first
         now.count += len(ids)
         now.batches.append((ids, first))
-        if loose:
-            now.loose.update(loose)
+        if below or others:
+            now.loose.update(others, *below.values())
         if len(self._older) >= GENERATIONS:
             self.move(len(ids))
 
@@ -417,14 +421,6 @@ class IdIndex:
         yield from self._older
         if self._leaving is not None:
             yield self._leaving
-
-    def _planned(self, ids: Sequence[str]) -> Plan:
-        """Return the ids, the parts of them that go on counting, and the others; remember the answer."""
-        if self._plan[0] is ids:
-            return self._plan
-        above = self._counting.part_above(ids)
-        self._plan = (ids, *self._counting.divide(ids)) if above is None else (ids, [above[0]], ())
-        return self._plan
 
     def _in_stretch(self, event_id: str, exact_from: int) -> bool:
         """Return True if a stretch says that the id may stand before a position."""

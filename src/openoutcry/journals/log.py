@@ -8,6 +8,7 @@ asked for once where reading begins somewhere else.
 import struct
 from collections.abc import Callable, Generator, Iterable, Iterator
 from contextlib import closing
+from itertools import islice
 from pathlib import Path
 from typing import Final
 
@@ -44,26 +45,25 @@ def take_forwards(
     With `bytes_max` it takes no further batch once their payloads have so many bytes.
     """
     found: list[Stored] = []
+    size_bytes = 0
     meets = None if where is None else matching(where)
     for batch in batches:
         if batch and batch[0].position <= after:
             batch = batch[after + 1 - batch[0].position :]  # noqa: PLW2901 - the rest of the same batch
-        if meets is None:
-            found += batch[: limit - len(found)]
-        else:
-            for entry in batch:
-                if len(found) == limit:
-                    break
-                if meets(entry):
-                    found.append(entry)
-        if len(found) >= limit or (bytes_max is not None and bytes_of(found) >= bytes_max):
+        before = len(found)
+        found += islice(batch if meets is None else filter(meets, batch), limit - before)
+        if len(found) >= limit:
             break
+        if bytes_max is not None:
+            size_bytes += bytes_of(found[before:])
+            if size_bytes >= bytes_max:
+                break
     return found
 
 
 def bytes_of(entries: Iterable[Stored]) -> int:
     """Return how many bytes the payloads of some entries have."""
-    return sum(len(entry.payload) for entry in entries)
+    return sum([len(entry.payload) for entry in entries])
 
 
 def take_backwards(batches: Iterator[list[Stored]], limit: int, where: Filter | None) -> list[Stored]:

@@ -6,6 +6,7 @@ All instants of a run count from its start, on the bus's monotonic clock; times 
 """
 
 from bisect import bisect_left, bisect_right
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -16,6 +17,7 @@ from openoutcry.events import AnswerRecorded, MemoryRestored, RunStarted, TapeRe
 from openoutcry.events.records import is_record
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.tape import RecordedCall, RecordedPublication, Steps, read_steps
+from openoutcry.journals.told import HaltsSeen, read_halts_seen, round_not_known
 from openoutcry.ports import Header, Level, Stored
 
 _PAGE: Final = 4_096
@@ -205,6 +207,18 @@ class RecordedRun:
     def made(self) -> dict[str, RecordedPublication]:
         """Publications from inside calls whose ids do not tell that, and those that were refused, by id."""
         return {one.event_id: one for steps in self._steps for one in steps.made}
+
+    @cached_property
+    def rounds_not_known(self) -> Counter[tuple[str, str]]:
+        """How often calls have asked for a round that was not known: by subscription and round."""
+        asked = ((one.subscription, round_not_known(one.event_id)) for one in self.made.values())
+        return Counter((who, round_id) for who, round_id in asked if round_id is not None)
+
+    @cached_property
+    def halts_seen(self) -> list[tuple[str, HaltsSeen]]:
+        """Which kill switches calls were told of when they asked, where that was new, by subscription."""
+        found = ((one.subscription, read_halts_seen(one.event_id)) for one in self.made.values())
+        return [(who, seen) for who, seen in found if seen is not None]
 
     def _add(self, position: int, record: object) -> None:
         self.last = position

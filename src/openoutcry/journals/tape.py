@@ -60,7 +60,10 @@ class RecordedCall(NamedTuple):
 
 
 class RecordedPublication(NamedTuple):
-    """A publication from inside a call whose id was not derived in it, or that was refused."""
+    """A publication from inside a call whose id was not derived in it, or that was refused.
+
+    What a call was told by the bus stands among the refused ones as well, under ids that `told` reads.
+    """
 
     event_id: str
     """The id."""

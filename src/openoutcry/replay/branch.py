@@ -14,6 +14,7 @@ from typing import Any, Final, Protocol
 import msgspec
 
 from openoutcry.core.barrier import NEVER_NS, Round, Verdict
+from openoutcry.core.halts import Halt
 from openoutcry.core.outcome import RoundOutcome
 from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.replay.change import Change, is_of
@@ -119,6 +120,12 @@ class Branch(Script):
     def is_touched(self, name: str) -> bool:
         """Whether a subscription, or an agent, does not do what it did for certain."""
         return name in self.touched or is_of(name, self.change.names)
+
+    def has_other_halts(self, name: str, now: tuple[Halt, ...]) -> bool:
+        """Whether an agent is touched, or the kill switches, given those that are active now, are others."""
+        known = (self.day.by_id, self.day.begins.halts)
+        is_new = any(halt.event_id and not any(halt.event_id in ids for ids in known) for halt in now)
+        return is_new or self.is_touched(name) or any(e.stored.lane == "control" for e in self.left_out)
 
     def touch(self, name: str) -> None:
         """A subscription is not handed what it was handed on the day; nor are its agent's others."""

@@ -7,8 +7,10 @@ from typing import Any, Final
 
 from openoutcry.config import BackpressureConfig, PersistenceConfig
 from openoutcry.core.barrier import Recall, Round, Verdict
+from openoutcry.core.halts import FIRM, Halt
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
+from openoutcry.core.outcome import RoundOutcome
 from openoutcry.core.terms import Terms
 from openoutcry.replay.answers import PlayedAnswers
 from openoutcry.replay.comparing import Difference
@@ -18,13 +20,15 @@ from openoutcry.replay.keeping import keep
 from openoutcry.replay.script import Script
 from openoutcry.replay.stepped import SteppedThread
 from openoutcry.replay.taking import PlayedMailbox
+from openoutcry.replay.told import Told
 from openoutcry.replay.venue import VenueBus
 from openoutcry.runtime.api.answers import Outside
 from openoutcry.runtime.api.parts import Parts
+from openoutcry.runtime.delivery.causation import Publisher, current
 from openoutcry.runtime.delivery.handlers import Handler
 from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.rounds.barriers import SignalBarrier
-from openoutcry.runtime.rounds.rounds import Ballot
+from openoutcry.runtime.rounds.rounds import Ballot, unknown_round
 from openoutcry.units import NS_PER_S
 
 ROOM: Final = 10_000_000
@@ -50,9 +54,10 @@ class ReplayedBus(VenueBus):
         self._script = script
         self._played: list[PlayedRound] = []
         self._uses: dict[str, int] = {}
-        self._opened_for: set[str] = set()
+        self._opened_for: dict[str, str] = {}
         self._boxes: dict[str, PlayedMailbox] = {}
         self._timeouts: dict[str, int] = {}
+        self._told = Told(script.day)
         self._parts = Parts(
             admission=partial(HeldAdmission, script),
             new_round=self._new_round,
@@ -181,26 +186,67 @@ class ReplayedBus(VenueBus):
         )
         barrier.is_awaited = True
         if one.opened_by:
-            self._opened_for.add(one.round_id)
+            self._opened_for[one.round_id] = one.opened_by
 
     def open_round(self, round_id: str | None = None, *terms: Any, **named: Any) -> SignalBarrier:
-        """Open a round; one that was opened in place of an agent that is late is there already."""
-        if round_id is not None and round_id in self._opened_for:
-            self._opened_for.discard(round_id)
+        """Open a round, unless that is the round of another agent, which was first on the day.
+
+        One that was opened in place of an agent that is late is there already.
+        """
+        if round_id is None:
+            return super().open_round(None, *terms, **named)
+        agent, script = self._caller(), self._script
+        use = self._uses.get(round_id, 0)
+        for one in script.day.rounds.get(round_id, ())[use : use + 1]:
+            touched = script.is_touched(agent) or script.is_touched(one.opened_by)
+            if agent and one.opened_by not in ("", agent) and not touched:
+                self.open(one)  # so that this one is told that the id is taken
+        if self._opened_for.get(round_id) == agent:
+            del self._opened_for[round_id]
             return self._rounds.find(round_id)
         return super().open_round(round_id, *terms, **named)
 
     def abstain(self, agent: str, reason: str = "", round_id: str | None = None) -> Verdict:
-        """Answer without an opinion: as on the day in a round that is opened only in a moment.
+        """Answer without an opinion: whether the round is known is as on the day."""
+        self._meet(round_id, agent)
+        return super().abstain(agent, reason, round_id)
 
-        A sleep takes longer on the day than it says. So who had slept may be early now.
+    async def wait_for_signals(self, round_id: str | None = None) -> RoundOutcome:
+        """Wait for an outcome: whether the round is known is as on the day."""
+        self._meet(round_id)
+        return await super().wait_for_signals(round_id)
+
+    def _meet(self, round_id: str | None, agent: str = "") -> None:
+        """See to it that a call knows the round that it names if and only if it did on the day.
+
+        Without a tape it is known only of an `agent` whose abstention was recorded that it had met it.
         """
-        if round_id is not None and not self._rounds.knows(round_id):
-            for one in self._script.day.rounds.get(round_id, ()):
-                if one.has_abstained(agent) and not self.is_open(one):
+        caller, day = self._caller(), self._script.day
+        if round_id is None:
+            return
+        if self._told.knows_not(caller, round_id) and not self._script.is_touched(caller):
+            raise unknown_round(round_id)
+        if not self._rounds.knows(round_id):
+            for one in day.rounds.get(round_id, ()):
+                if ((caller and day.is_taped) or one.has_abstained(agent)) and not self.is_open(one):
                     self.open(one)
                     break
-        return super().abstain(agent, reason, round_id)
+
+    def halted(self, scope: str = FIRM) -> tuple[Halt, ...]:
+        """Return the active kill switches: those that the call was told of on the day, unless others came."""
+        now, who = super().halted(scope), self._who()
+        then = self._told.halts(who, scope, now)
+        return now if who is None or self._script.has_other_halts(who.subscription, now) else then
+
+    def _caller(self) -> str:
+        """Return the subscription whose handler calls; empty outside of handlers."""
+        who = self._who()
+        return "" if who is None else who.subscription
+
+    def _who(self) -> Publisher | None:
+        """Return the call that calls; None outside of handlers."""
+        who = current.get()
+        return None if who is None or who.bus is not self._bus else who
 
     def watch_errors(self) -> None:
         """Note the calls that fail now."""

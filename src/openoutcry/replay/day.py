@@ -5,6 +5,7 @@ A day is one life of a journal, from a start of its bus to the stop or the end o
 
 import re
 from bisect import bisect_right
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from itertools import islice
@@ -28,6 +29,7 @@ from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording, TapeGap
 from openoutcry.journals.showing import time_of
 from openoutcry.journals.tape import RecordedCall
+from openoutcry.journals.told import HaltsSeen
 from openoutcry.ports import Level, Stored
 from openoutcry.replay.earlier import earlier_of
 from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, journal_of
@@ -132,6 +134,8 @@ class Day:
         cut: Which calls were ended from outside, likewise.
         cut_rounds: The rounds that these, and those that did not end, were about, as (subscription, round).
         refused: The ids of publications for which there was no room.
+        not_known: How often a call asked for a round that was not known, by (subscription, round).
+        halts_seen: Which kill switches a call was told of when it asked, where that was new.
         settled_ns: When the last call for each event had ended, by id.
         beyond: The ids of events that are not replayed, as they came after what is.
         owed_ids: The ids of events of earlier lives that were handed out in this one.
@@ -161,6 +165,8 @@ class Day:
     cut: set[tuple[str, str]] = field(default_factory=set)
     cut_rounds: set[tuple[str, str]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
+    not_known: Counter[tuple[str, str]] = field(default_factory=Counter)
+    halts_seen: dict[tuple[str, HaltsSeen], tuple[str, ...]] = field(default_factory=dict)
     settled_ns: dict[str, int] = field(default_factory=dict)
     beyond: set[str] = field(default_factory=set)
     owed_ids: set[str] = field(default_factory=set)
@@ -455,6 +461,8 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
                     )
                 )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
+    day.not_known = run.rounds_not_known
+    day.halts_seen = {(who, seen._replace(ids=())): seen.ids for who, seen in run.halts_seen}
 
 
 def _note_end(day: Day, call: RecordedCall, event_id: str, *, is_cut: bool) -> None:

@@ -17,6 +17,7 @@ from functools import partial
 from heapq import merge
 from typing import Any, Final, Literal, Protocol
 
+from openoutcry.core.halts import Halt
 from openoutcry.events import RECORDS, event_type_of
 from openoutcry.journals import MemoryJournal
 from openoutcry.replay.comparing import Difference, compared
@@ -99,6 +100,10 @@ class Script:
 
     def is_touched(self, name: str) -> bool:  # noqa: ARG002 - for a script with a change
         """Whether an agent need not do what it did: never, where nothing is changed."""
+        return False
+
+    def has_other_halts(self, name: str, now: tuple[Halt, ...]) -> bool:  # noqa: ARG002 - likewise
+        """Whether an agent may be told of others than on the day: never, where nothing is changed."""
         return False
 
     def knows(self, event_id: str) -> bool:

@@ -189,6 +189,10 @@ class Admission:
     ) -> bool:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
+        is_plain = not priority and level is None and vote is None
+        admitted = self._admit_on_new_credit(event) if is_plain else False
+        if admitted is not False:
+            return admitted is True or await self.committed(event, admitted)
         # (Publishers go on before the handlers of what was committed with theirs: here these come first.)
         commits = bus.running and self.store is not None
         used_up = self.fast_path.credit <= 0 and (commits or len(self.dispatcher.staged) >= YIELD_AT)
@@ -218,6 +222,17 @@ class Admission:
                 self._in_a_row = 0
                 await asyncio.sleep(0)
             return verdict and await self._kept(event, level)
+
+    def _admit_on_new_credit(self, event: Any) -> Commit | bool:
+        """Admit a durable event on the fast path, if nothing was against it but that credit is used up.
+
+        So the first of many publishers looks for all of them. (Under pressure each is looked at.)
+        """
+        fast_path = self.fast_path
+        if fast_path.credit > 0 or self._bus.pressured or not fast_path.is_durable(event):
+            return False
+        self.room.look()
+        return fast_path.admit(event)
 
     async def _kept(self, event: Any, level: str | None) -> bool:
         """Wait until other hosts have an event that was known, if it is to be replicated. Always True."""

@@ -21,7 +21,7 @@ from collections.abc import Callable, Iterable
 from typing import Any, Final
 
 from openoutcry.core.crossings import Crossings
-from openoutcry.core.halts import FIRM, NAMED_MOST, Halt, ids_of, is_release, scope_of
+from openoutcry.core.halts import FIRM, NAMED_MOST, Halt, halt_of, ids_of, is_release, scope_of
 from openoutcry.core.overflow import WaitingSwitch
 from openoutcry.errors import BusClosed, ConfigError, InvalidEvent, NotAuthorised
 from openoutcry.logs import about
@@ -216,16 +216,7 @@ class KillSwitches:
         self.count += 1
         if is_release(event):
             return self._note_release(event, is_ours=entry is None)
-        by = getattr(event, "triggered_by", "") or getattr(event, "source_agent", "")
-        bus.halts.pull(
-            Halt(
-                scope=scope_of(event),
-                event_id=event.event_id,
-                by=str(by),
-                reason=str(getattr(event, "reason", "")),
-                since_ns=bus.clock.wall_ns() if entry is None else entry.wall_ns,
-            )
-        )
+        bus.halts.pull(halt_of(event, bus.clock.wall_ns() if entry is None else entry.wall_ns))
         return ()
 
     def _note_release(self, event: Any, *, is_ours: bool) -> tuple[Halt, ...]:

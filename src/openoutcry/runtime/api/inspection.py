@@ -243,7 +243,10 @@ class Inspection:
         """Return the active kill switches that concern a scope."""
         self._admission.check_thread("halted")
         self._admission.slot.open_if_any()
-        return self._bus.halts.of(scope)
+        found = self._bus.halts.of(scope)
+        if self._bus.noted is not None:
+            self._bus.noted.saw_halts(scope, tuple(halt.event_id for halt in found))
+        return found
 
     def _halts(self) -> dict[str, Any] | None:
         """Return the active kill switches; None if a journal that is not open yet may know of some."""

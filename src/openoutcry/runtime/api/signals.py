@@ -11,7 +11,7 @@ from hashlib import blake2b
 from typing import Any
 
 from openoutcry.core.terms import names
-from openoutcry.errors import InvalidEvent, SignalRefused
+from openoutcry.errors import InvalidEvent, SignalRefused, UnknownRound
 from openoutcry.events import RoundAbstained
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import Cause, current
@@ -50,7 +50,11 @@ class Signals:
     async def wait(self, round_id: str | None) -> RoundOutcome:
         """Wait for the outcome of a round; see `EventBus.wait_for_signals`."""
         self._admission.check_thread("wait_for_signals")
-        return await self._rounds.wait(round_id)
+        try:
+            return await self._rounds.wait(round_id)
+        except UnknownRound:
+            self._note_unknown(round_id)
+            raise
 
     async def _publish_anywhere(self, signal: Any) -> None:
         """Publish a signal that may answer a round of another desk."""
@@ -133,7 +137,16 @@ class Signals:
             named = cause.round_id
         if self._is_joined and named is not None and not rounds.knows(named):
             return self._abstain_elsewhere(agent, reason, named, cause)
-        return rounds.abstain(agent, reason, named, None, asked_ns)
+        try:
+            return rounds.abstain(agent, reason, named, None, asked_ns)
+        except UnknownRound:
+            self._note_unknown(named)
+            raise
+
+    def _note_unknown(self, round_id: str | None) -> None:
+        """Note on the tape that there was no such round: what a handler does then is its answer to that."""
+        if self._bus.noted is not None and round_id is not None:
+            self._bus.noted.found_no_round(round_id)
 
     def _abstain_elsewhere(self, agent: str, reason: str, round_id: str, cause: Cause | None) -> Verdict:
         """Write an abstention for the desk of the round: with the next commit.

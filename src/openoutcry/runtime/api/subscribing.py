@@ -3,6 +3,7 @@
 import inspect
 import logging
 import types
+from collections import deque
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import fields, replace
@@ -15,6 +16,7 @@ from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import (
     Handler,
     check_handler,
+    is_interactive,
     is_rerun,
     qualified_name,
     signature_of,
@@ -47,6 +49,7 @@ class Subscribing:
         self._slot = admission.slot
         self._monitor = monitor
         self._is_told = False
+        self._orphans: deque[Subscription] = deque()  # the garbage collector adds them, on any thread
 
     def subscribe(
         self,
@@ -153,6 +156,8 @@ class Subscribing:
 
     def _earlier_run_of(self, handler: Handler) -> Subscription | None:
         """Return the subscription of what an earlier run of the same notebook cell has made of a function."""
+        if not is_interactive(handler):
+            return None
         return next((s for s in self._bus.router if is_rerun(handler, s.subscribed)), None)
 
     def _replace(
@@ -257,22 +262,20 @@ class Subscribing:
         loop, ownership = self._bus.loop, self._bus.ownership
         if ownership.is_forked:
             return
+        self._orphans.append(subscription)
         if loop is not None and self._bus.running:
             with suppress(RuntimeError):  # it was closed: whoever subscribes next, on another, ends it
-                loop.call_soon_threadsafe(self._end_orphan, subscription)
+                loop.call_soon_threadsafe(self._end_orphans)
         else:
-            self._end_orphan(subscription)
+            self._end_orphans()
 
     def _end_orphans(self) -> None:
-        """End what the loop is about to end anyway, so that a new agent may have the old one's name."""
-        for subscription in tuple(self._bus.router):
-            if subscription.orphaned:
-                self._end_orphan(subscription)
-
-    def _end_orphan(self, subscription: Subscription) -> None:
-        if not subscription.ended:
-            self._dispatcher.deliver()
-            self._consumers.end(subscription)
+        """End those whose owner is gone: before the loop does, if a new agent wants the old one's name."""
+        while self._orphans:
+            subscription = self._orphans.popleft()
+            if not subscription.ended:
+                self._dispatcher.deliver()
+                self._consumers.end(subscription)
 
 
 def decorator(

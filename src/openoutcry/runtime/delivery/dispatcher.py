@@ -13,6 +13,7 @@ All of it ends in `push`: nothing else puts an event into a mailbox.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from typing import Any, Protocol
 
 from openoutcry.compiled import mypyc_attr
@@ -188,7 +189,7 @@ class Dispatcher:
     def _forget(self, batch: list[Any], at_ns: int) -> None:
         """Forget the ids of the generation before the last, but for those in flight or in `batch`."""
         seen, bus = self._bus.seen, self._bus
-        seen.forget(at_ns, bus.in_flight_ids().union(e.event_id for e in batch))
+        seen.forget(at_ns, chain(bus.in_flight_ids(), (e.event_id for e in batch)))
         self._intake.ids_moved(seen.now, seen.before)
 
     def _deliver_mixed(self, batch: list[Any]) -> None:

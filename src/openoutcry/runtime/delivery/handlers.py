@@ -82,12 +82,14 @@ def is_rerun(handler: Handler, earlier: Handler | None) -> bool:
     is_same_name = handler.__qualname__ == earlier.__qualname__ and handler.__name__ != "<lambda>"
     is_at_top = "<locals>" not in handler.__qualname__ and "." not in handler.__qualname__
     is_new = handler.__code__ is not earlier.__code__
-    return is_same_name and is_at_top and is_new and _is_interactive(handler) and _is_interactive(earlier)
+    return is_same_name and is_at_top and is_new and is_interactive(handler) and is_interactive(earlier)
 
 
-def _is_interactive(function: types.FunctionType) -> bool:
+def is_interactive(handler: Handler) -> bool:
     """Return True for a function of a notebook or a prompt; a program's `__main__` has a file."""
-    names = function.__globals__
+    if not isinstance(handler, types.FunctionType):
+        return False
+    names = handler.__globals__
     return names.get("__name__") == "__main__" and ("__file__" not in names or "get_ipython" in names)
 
 

@@ -50,7 +50,7 @@ class Router:
     def __init__(self) -> None:
         self._by_handler: dict[object, Subscription] = {}
         self._by_name: dict[str, Subscription] = {}
-        self._groups: dict[frozenset[Selector], Route] = {}
+        self._groups: dict[frozenset[Selector], Route] | None = None
         self._ended: list[Subscription] = []
         self._ended_rows: dict[LaneName, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
@@ -125,15 +125,26 @@ class Router:
         self.changed()
 
     def changed(self) -> None:
-        """Build the groups anew after a subscription came, went or changed what it takes."""
+        """A subscription came, went or changed what it takes: the next event finds new groups."""
         self.changes += 1
-        by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
-        for subscription in self:
-            by_selectors.setdefault(subscription.selectors, []).append(subscription)
         self._note_use()
-        self._groups = {selectors: Route(tuple(subs)) for selectors, subs in by_selectors.items()}
+        self._groups = None
         self.routes = {}
         self._audiences = {}
+
+    @property
+    def groups(self) -> dict[frozenset[Selector], Route]:
+        """The groups, by what their subscriptions select.
+
+        They are built when an event asks for them, so that five hundred subscriptions are made one after the
+        other without five hundred looks at all of them.
+        """
+        if self._groups is None:
+            by_selectors: dict[frozenset[Selector], list[Subscription]] = {}
+            for subscription in self:
+                by_selectors.setdefault(subscription.selectors, []).append(subscription)
+            self._groups = {selectors: Route(tuple(subs)) for selectors, subs in by_selectors.items()}
+        return self._groups
 
     def route(self, event: Any) -> tuple[Route, ...]:
         """Return the groups that take an event; if nobody does, one without subscriptions."""
@@ -146,7 +157,7 @@ class Router:
         key: object = cls if fixed else (cls, event_type)
         found = self.routes.get(key)
         if found is None:
-            found = tuple(g for selectors, g in self._groups.items() if selects(selectors, cls, event_type))
+            found = tuple(g for selectors, g in self.groups.items() if selects(selectors, cls, event_type))
             found = self.routes[key] = found or self._nobody
             self._tell_of_slips(cls, event_type)
         return found
@@ -164,7 +175,7 @@ class Router:
                 meant,
                 extra=about(event_type=event_type),
             )
-        earlier = [g for selectors, g in self._groups.items() if any(_was(each, cls) for each in selectors)]
+        earlier = [g for selectors, g in self.groups.items() if any(_was(each, cls) for each in selectors)]
         if earlier and self._is_new(cls):
             log.warning(
                 "the class %s was defined again: who took the earlier one does not get its events: %s; "

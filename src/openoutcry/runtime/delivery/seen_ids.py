@@ -177,9 +177,8 @@ class SeenIds:
 
     def forget(self, now_ns: int, in_flight: Iterable[str]) -> None:
         """Forget the older generation, except for what is in flight or kept apart."""
-        before = self.now
+        before, come_count = self.now, len(self.now)
         before |= self.before.intersection(in_flight)
-        own = len(before)
         for apart in self._apart.values():
             apart.trim(now_ns - self._window_ns)
             for _, ids in apart.lists:
@@ -188,8 +187,8 @@ class SeenIds:
         if self._missed:
             left = {name: missed & before for name, missed in self._missed.items()}
             self._missed = {name: missed for name, missed in left.items() if missed}
-        # What is kept apart is put back each time: with more of it, that is done less often.
-        self.room = self._window + len(before) - own
+        # What is in flight or kept apart is put back each time: with more of it, that is done less often.
+        self.room = self._window + len(before) - come_count
         self.until_ns = now_ns + self._window_ns
 
 

@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Iterator
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any, Protocol
 
@@ -373,11 +374,9 @@ class BusState:
         """Return the names of the subscriptions that have stopped moving with events waiting."""
         return tuple(s.name for s in self.router if s.mailbox.stalled)
 
-    def in_flight_ids(self) -> set[str]:
-        """Return the ids of all events that wait or are in a handler."""
-        ids: set[str] = set(self.durability.pending_ids())
-        ids.update(self.outboxed, map(_event_id, self.in_flight()))
-        return ids
+    def in_flight_ids(self) -> Iterator[str]:
+        """Iterate the ids of all events that wait or are in a handler; some may come twice."""
+        return chain(self.durability.pending_ids(), self.outboxed, map(_event_id, self.in_flight()))
 
     def in_flight(self) -> Iterator[Any]:
         """Iterate the events that wait for a subscription or are in a handler."""

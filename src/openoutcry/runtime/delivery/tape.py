@@ -25,6 +25,7 @@ from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.core.retries import DeadLetter
 from openoutcry.events import encode, encode_many
+from openoutcry.journals.told import Asking, HaltsSeen, halts_seen, no_round
 from openoutcry.ports import Clock
 from openoutcry.runtime.delivery.causation import current
 
@@ -143,6 +144,8 @@ class Tape:
         self._released: list[tuple[int, int, int]] = []
         self._raised: list[tuple[str, int, int]] = []
         self._made: list[tuple[str, str, bool, int]] = []
+        self._asking = Asking()
+        self._halts_seen: dict[tuple[str, str], tuple[str, ...]] = {}
         bus.on_raised.append(self._note_error)
         bus.on_dead.append(self._note_dead)
         bus.on_released.append(self._note_released)
@@ -247,6 +250,23 @@ class Tape:
     def refused(self, event_id: str) -> None:
         """Note that an event was refused, if a call has published it."""
         self._note_publication(event_id, is_refused=True)
+
+    def found_no_round(self, round_id: str) -> None:
+        """Note that the current call has asked for a round that is not known, and was told so."""
+        self._note_publication(no_round(round_id, self.next_order()), is_refused=True)
+
+    def saw_halts(self, scope: str, ids: tuple[str, ...]) -> None:
+        """Note which kill switches the current call was told of, if that is new to its subscription."""
+        who = current.get()
+        cause = None if who is None else who.cause()
+        if who is None or cause is None:
+            return
+        place = who.subscription, scope
+        number = self._asking.number(*place, cause.event_id)
+        if ids != self._halts_seen.get(place):
+            self._halts_seen[place] = ids
+            seen = HaltsSeen(scope, cause.event_id, number, ids)
+            self._note_publication(halts_seen(seen, self.next_order()), is_refused=True)
 
     def _note_publication(self, event_id: str, *, is_refused: bool) -> None:
         who = current.get()

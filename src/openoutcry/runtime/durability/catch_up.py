@@ -14,10 +14,10 @@ from typing import Any
 
 from openoutcry.errors import JournalError
 from openoutcry.events import Undecodable, decode_many, fixed_event_type
-from openoutcry.events.records import is_record, name_records
+from openoutcry.events.records import BEGINNINGS, name_records
 from openoutcry.journals.log import bytes_of
 from openoutcry.logs import about
-from openoutcry.ports import FileJournal, Journal, Stored
+from openoutcry.ports import FileJournal, Journal, Level, Stored
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets
 from openoutcry.runtime.delivery.state import BusState
@@ -64,8 +64,9 @@ class Page:
         self.entries: list[Stored] = entries
         self.events: list[Any] = decode_many([entry.payload for entry in entries])
         classes = {type(event): event for event in self.events}
-        is_plain = all(map(_is_fixed, classes)) and {entry.lane for entry in entries} <= {"normal"}
-        is_plain = is_plain and not any(entry.is_beside for entry in entries)
+        is_plain = all(map(_is_fixed, classes)) and all(
+            [entry.lane == "normal" and entry.level is not Level.MEMORY for entry in entries]  # noqa: C419 - a generator takes longer
+        )
         self.classes: tuple[Any, ...] = tuple(classes.values()) if is_plain else ()
         self._by_kind: dict[Kind, list[int]] = {}
         self.is_part: bool = is_part
@@ -164,8 +165,17 @@ class Pages:
 
 
 def _page_of(entries: list[Stored], *, has_records: bool, is_part: bool = False) -> Page:
-    kept = entries if has_records else [e for e in entries if not (e.is_beside or is_record(e.payload))]
+    kept = entries if has_records else _without_records(entries)
     return Page(kept, is_part=is_part)
+
+
+def _without_records(entries: list[Stored]) -> list[Stored]:
+    """Return what is neither a record of the bus nor there beside; written out, for it is asked of each."""
+    return [
+        entry
+        for entry in entries
+        if entry.level is not Level.MEMORY and not entry.payload.startswith(BEGINNINGS)
+    ]
 
 
 class CatchUp:
