@@ -41,6 +41,7 @@ TESTS: Final = (
     "tests/runtime/test_signal_barrier.py",
     "tests/runtime/test_tape.py",
     "tests/runtime/test_timeouts.py",
+    "tests/runtime/test_unheard.py",
 )
 """What is run of the tests: those of the promises that the compiled modules keep."""
 CAMPAIGNS: Final = (
