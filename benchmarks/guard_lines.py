@@ -170,6 +170,37 @@ async def barrier_rounds(limits: Limits) -> list[float]:
     return await _rounds(bus, limits, rounds_count=50, is_gathered=False)
 
 
+async def answered_rounds(limits: Limits) -> list[float]:
+    """Rounds of 14 agents that answer a tick in their handlers; a subscriber handles their signals too."""
+    bus, votes = EventBus(), dict[str, Any]()
+
+    def answering(agent: str) -> Callable[[Any], Awaitable[None]]:
+        async def on_tick(_tick: Any) -> None:
+            await bus.publish_signal(votes[agent])
+
+        return on_tick
+
+    for agent in _AGENTS:
+        bus.register_signal_agent(agent)
+        bus.subscribe(MARKET_DATA, answering(agent), name=agent)
+    bus.subscribe(SIGNAL, trivial("async"), name="reader")
+    await bus.start()
+
+    async def burst(rounds: list[list[Any]]) -> None:
+        for tick, *signals in rounds:
+            votes.update(zip(_AGENTS, signals, strict=True))
+            bus.open_round()
+            await bus.publish(tick)
+            outcome = await bus.wait_for_signals()
+            assert len(outcome) == len(signals), f"a round ended with {len(outcome)} signals"
+        await bus.join()
+
+    def prepare() -> list[list[Any]]:
+        return [[market_data(), *map(signal, _AGENTS)] for _ in range(10)]
+
+    return await repeat(prepare, burst, 10, limits)
+
+
 async def _rounds(bus: EventBus, limits: Limits, rounds_count: int, *, is_gathered: bool) -> list[float]:
     for agent in _AGENTS:
         bus.register_signal_agent(agent)
@@ -295,6 +326,7 @@ LINES: dict[str, Callable[[Limits], Awaitable[list[float]]]] = {
     "one at a time": one_at_a_time,
     "kill switch beside busy handlers": kill_switch_beside_busy,
     "barrier round of 14 agents": barrier_rounds,
+    "barrier round answered by handlers": answered_rounds,
     "get_status of 200 subscriptions": status,
     "process, publish_many": partial(durable_many, level="process"),
     "process, 512 publishers": partial(durable_publishers, level="process"),

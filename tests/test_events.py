@@ -29,6 +29,7 @@ from openoutcry.events import (
     new_event_id,
     register_event,
     stamp,
+    stamp_round,
     stamps,
 )
 from openoutcry.trading import SignalDirection, SignalEvent
@@ -590,3 +591,13 @@ def test_a_class_whose_definition_fails_hurts_no_other() -> None:
         event_type: str = "made_after_it"
 
     assert MadeAfterIt().event_type == "made_after_it"
+
+
+def test_a_round_is_stamped_on_an_event_and_on_nothing_else():
+    class Own:
+        round_id: str | None = None
+
+    event, own = Event(), Own()
+    stamp_round(event, "r-1")
+    stamp_round(own, "r-1")
+    assert (event.round_id, own.round_id) == ("r-1", None)

@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable
 from time import perf_counter
 from typing import Any
 
-from subjects.base import SIGNAL, Broken
-from subjects.openoutcry_bus import signal
+from subjects.base import MARKET_DATA, SIGNAL, Broken
+from subjects.openoutcry_bus import market_data, signal
 
 from measures.timing import WINDOWS_COUNT, middle
 
@@ -35,6 +35,40 @@ async def measure(form: str, window_s: float) -> dict[str, Any]:
     await bus.start()
     hold = _rounds_with_waiting_task if form == "tasks" else _rounds_by_calls
     rate = await _rate(lambda signals: hold(bus, signals), window_s)
+    await bus.join()
+    await bus.stop()
+    return {"rounds_per_s": rate}
+
+
+async def measure_answered(window_s: float) -> dict[str, Any]:
+    """As in a firm: agents answer a tick in their handlers, a subscriber handles the signals, the chief waits."""
+    from openoutcry import EventBus  # noqa: PLC0415
+
+    bus, votes = EventBus(), dict[str, Any]()
+
+    def answering(agent: str) -> Callable[[Any], Awaitable[None]]:
+        async def on_tick(_tick: Any) -> None:
+            await bus.publish_signal(votes[agent])
+
+        return on_tick
+
+    async def on_signal(_signal: Any) -> None:
+        pass
+
+    for agent in AGENTS:
+        bus.register_signal_agent(agent)
+        bus.subscribe(MARKET_DATA, answering(agent), name=agent)
+    bus.subscribe(SIGNAL, on_signal)
+    await bus.start()
+
+    async def hold(rounds: Signals) -> None:
+        for signals in rounds:
+            votes.update(zip(AGENTS, signals, strict=True))
+            bus.open_round()
+            await bus.publish(market_data())
+            _check(await bus.wait_for_signals())
+
+    rate = await _rate(hold, window_s)
     await bus.join()
     await bus.stop()
     return {"rounds_per_s": rate}

@@ -282,6 +282,13 @@ def _barrier(window_s: float) -> Iterator[Cell]:
     yield Cell(
         measurement="barrier",
         case="14 agents",
+        label="openoutcry, agents answer a tick in their handlers",
+        measure="barrier.measure_answered",
+        params={"window_s": window_s},
+    )
+    yield Cell(
+        measurement="barrier",
+        case="14 agents",
         label="openoutcry, SignalBarrier alone",
         measure="barrier.measure_alone",
         params={"window_s": window_s},

@@ -10,7 +10,7 @@ from journal_kit import NOON_NS, Factory, entries, entry, payloads, without_apsw
 
 from openoutcry.errors import JournalCorrupt
 from openoutcry.journals import JournalReader, SqliteJournal, recover_into
-from openoutcry.journals.rows import Batch
+from openoutcry.journals.rows import Batch, Row, lanes_in, unpack
 from openoutcry.ports import Filter
 
 BATCHES = 100  # so many that opening, which looks at the newest, does not come to the old ones
@@ -241,3 +241,28 @@ def test_verifying_sees_one_moment_however_much_is_retired_meanwhile(
         found = reader.verify()
         assert (found.problems, found.entries) == ((), 9)
         assert journal.first == 7
+
+
+@pytest.mark.parametrize(
+    ("data", "size"),
+    [
+        (b"[[2,1,0,{}]]", 2),
+        (b"[[3,1,0,{}]]", 1),
+        (b"[[2,9,0,{}]]", 1),
+        (b"[[2,1,0,{]]", 1),
+        (b'[[2,"x",0,{}]]', 1),
+        (b"{}", 1),
+    ],
+)
+def test_the_lanes_of_a_batch_are_refused_where_its_entries_are(data: bytes, size: int):
+    row = Row(1, size, 0, 0, b"", data)
+    with pytest.raises(JournalCorrupt) as by_entries:
+        unpack(row)
+    with pytest.raises(JournalCorrupt) as by_lanes:
+        lanes_in(row)
+    assert str(by_lanes.value) == str(by_entries.value)
+
+
+def test_the_lanes_of_a_batch_are_those_of_its_entries():
+    row = Row(1, 3, 0, 0, b"", b"[[2,1,0,{}],[0,2,5,{}],[2,1,9,{}]]")
+    assert lanes_in(row) == {entry.lane for entry in unpack(row)} == {"control", "normal"}

@@ -672,3 +672,46 @@ async def test_the_ledger_balances_at_every_moment_of_a_messy_day(seed):
         await bus.join()
         assert_exactly(sure.handled, accepted)
         assert_settled(bus)
+
+
+@virtual
+async def test_what_the_handlers_of_one_event_publish_is_delivered_in_one_batch():
+    batches: list[list[Any]] = []
+    async with EventBus() as bus:
+
+        def answering(number: int) -> Any:
+            async def on_tick(_event: Any) -> None:
+                await bus.publish(Event(event_type="answer", source_agent=str(number)))
+
+            return on_tick
+
+        for number in range(5):
+            bus.subscribe("market_data", answering(number))
+        heard = Desk()
+        bus.subscribe("answer", heard.on_event)
+        await bus.publish(Event(event_type="answer"))
+        await bus.join()
+        bus._admission.dispatcher.tap(lambda events, _lane: batches.append(events))
+        await bus.publish(a_tick())
+        await bus.join()
+        assert [len(batch) for batch in batches] == [1, 5]
+        assert len(heard.handled) == 6
+
+
+@virtual
+async def test_a_paused_subscription_that_is_woken_to_deliver_does_so():
+    desk, other = Desk(), Desk()
+    async with EventBus() as bus:
+        paused = bus.subscribe("market_data", desk.on_event)
+        await bus.publish(a_tick())
+        await bus.join()
+        paused.pause()
+        await bus.publish_many(ticks(2))
+        await asyncio.sleep(1)
+        bus.subscribe("market_data", other.on_event)
+        await bus.publish(a_tick())
+        await asyncio.sleep(1)
+        assert (len(desk.handled), len(other.handled)) == (1, 1)
+        paused.resume()
+        await bus.join()
+        assert (len(desk.handled), len(other.handled)) == (4, 1)

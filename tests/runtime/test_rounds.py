@@ -669,3 +669,19 @@ def test_an_agent_on_the_roster_whose_name_is_nearly_a_registered_one_is_told():
             rounds.open(roster=["treend", "value"])
 
     run_virtual(main())
+
+
+def test_an_answer_to_an_earlier_event_is_late_in_the_first_round_that_missed_it_since():
+    async def main():
+        rounds = rounds_of("a", "b", quorum=1, signal_timeout_s=1)
+        for number in (1, 2, 3):
+            rounds.open(f"r-{number}")
+            rounds.arrive(Signal(str(number)), "a")
+            await asyncio.sleep(1)
+        rounds.open("r-4")
+        found = [
+            rounds.round_for("b", Signal("b"), None, round(asked * S)) for asked in (0.5, 1, 1.5, 2.5, 3)
+        ]
+        assert [barrier and barrier.round_id for barrier in found] == ["r-1", "r-2", "r-2", "r-3", "r-4"]
+
+    run_virtual(main())

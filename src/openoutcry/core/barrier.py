@@ -139,14 +139,13 @@ class Round:
     __slots__ = (
         "_abstained",
         "_abstained_ns",
-        "_answers_count",
         "_heard",
         "_heard_max",
         "_heartbeats",
         "_late_ids",
         "_let_go",
+        "_may_lack",
         "_opinions",
-        "_quorum_count",
         "_recall",
         "_strangers",
         "due_ns",
@@ -175,8 +174,7 @@ class Round:
         self.outcome: RoundOutcome | None = None
         self.due_ns: int = opened_ns + terms.signal_timeout_ns
         self._recall = recall
-        self._quorum_count = terms.quorum_count
-        self._answers_count = 0
+        self._may_lack = len(terms.roster) - terms.quorum_count
         self.unheard: set[str] = set(terms.roster)
         self._opinions = terms.blank.copy()  # a key for every agent: one look-up tells strangers from answers
         self._heard: dict[str, Answer] = {}
@@ -214,23 +212,24 @@ class Round:
             if len(heard) > self._heard_max:
                 self._forget_superseded()
             return _FURTHER
-        if not self._abstained or self._abstained.pop(agent, None) is None:
-            self.unheard.discard(agent)
-            self._answers_count = count = self._answers_count + 1
-            if count >= self._quorum_count:
-                self._enough(now_ns)
+        if self._abstained:
+            self._abstained.pop(agent, None)
+        unheard = self.unheard
+        unheard.discard(agent)
+        if len(unheard) <= self._may_lack:
+            self._enough(now_ns)
         return _COUNTED
 
     def take_early(self, answers: Iterable[Early], now_ns: int) -> None:
         """Take all that came before the opening, and only then check whether it is enough."""
-        quorum, self._quorum_count = self._quorum_count, NEVER_NS
+        may_lack, self._may_lack = self._may_lack, -1
         for early in answers:
             if early.signal is None:
                 self.abstain(early.agent, early.reason, now_ns)
             else:
                 self.arrive(early.agent, early.signal, now_ns)
-        self._quorum_count = quorum
-        if self.outcome is None and self._answers_count >= quorum:
+        self._may_lack = may_lack
+        if self.outcome is None and len(self.unheard) <= may_lack:
             self._enough(now_ns)
 
     def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
@@ -250,8 +249,7 @@ class Round:
             return Verdict.FURTHER
         self._abstained_ns[agent] = now_ns
         self.unheard.discard(agent)
-        self._answers_count += 1
-        if self._answers_count >= self._quorum_count:
+        if len(self.unheard) <= self._may_lack:
             self._enough(now_ns)
         return Verdict.COUNTED
 
@@ -304,12 +302,12 @@ class Round:
     @property
     def answers_count(self) -> int:
         """How many agents of the roster have answered, by an opinion or an abstention."""
-        return self._answers_count
+        return len(self._opinions) - len(self.unheard)
 
     @property
     def missing(self) -> frozenset[str]:
         """The agents on the roster that have not answered."""
-        return self.terms.roster.difference(self.opinions, self._abstained)
+        return frozenset(self.unheard)
 
     def expects(self, agent: str) -> bool:
         """Return True if an agent is on the roster and has given neither an opinion nor an abstention."""
@@ -319,7 +317,7 @@ class Round:
 
     def _enough(self, now_ns: int) -> None:
         """Another agent has answered, and the quorum is met."""
-        if self._answers_count == len(self._opinions):
+        if not self.unheard:
             self._step(_ALL_ANSWERED, now_ns, now_ns)
         elif self.state is not _QUORATE:
             self._step(_QUORUM_MET, now_ns, now_ns)

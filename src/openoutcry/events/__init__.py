@@ -8,7 +8,7 @@ from openoutcry.events.bounds import MAX_BYTES, MAX_DEPTH
 from openoutcry.events.codec import decode, encode, encode_many
 from openoutcry.events.content import FirstVersion, differences, first_of
 from openoutcry.events.derived import Derivation, derived_id
-from openoutcry.events.event import Event, stamp
+from openoutcry.events.event import Event, stamp, stamp_round
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.names import EVERYTHING, check_type_name, resembled
 from openoutcry.events.pages import Undecodable, decode_many
@@ -73,6 +73,7 @@ __all__ = [
     "register_event",
     "resembled",
     "stamp",
+    "stamp_round",
     "stamps",
     "takes_type",
     "timestamp_ns",

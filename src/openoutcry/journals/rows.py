@@ -276,11 +276,8 @@ def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:
 
     Raises `JournalCorrupt` where its data is not what `pack` made.
     """
+    elements, first_ns = _elements(row), row.first_ns
     try:
-        elements = _decode(row.data)
-        if len(elements) != row.size:
-            raise _damaged(row, f"it has {len(elements)} entries and should have {row.size}")
-        first_ns = row.first_ns
         return [
             Stored(
                 position,
@@ -293,8 +290,29 @@ def unpack(row: Row, *, all_lanes: bool = True) -> list[Stored]:
             for position, element in enumerate(elements, row.first)
             if all_lanes or element.lane != _NORMAL_NUMBER
         ]
-    except (msgspec.DecodeError, IndexError) as problem:
+    except IndexError as problem:
         raise _damaged(row, str(problem)) from problem
+
+
+def lanes_in(row: Row) -> set[str]:
+    """Return the lanes of a row's entries. Raises `JournalCorrupt` where `unpack` does, in half its time."""
+    elements = _elements(row)
+    try:
+        for level in {element.level for element in elements}:
+            LEVELS[level]
+        return {LANES[lane] for lane in {element.lane for element in elements}}
+    except IndexError as problem:
+        raise _damaged(row, str(problem)) from problem
+
+
+def _elements(row: Row) -> list[_Element]:
+    try:
+        elements = _decode(row.data)
+    except msgspec.DecodeError as problem:
+        raise _damaged(row, str(problem)) from problem
+    if len(elements) != row.size:
+        raise _damaged(row, f"it has {len(elements)} entries and should have {row.size}")
+    return elements
 
 
 class Batch:

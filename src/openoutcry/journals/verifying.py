@@ -11,7 +11,7 @@ from openoutcry.journals import saved, schema, sealing
 from openoutcry.journals.anchors import Anchor, Held, hold, take_anchor
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import Log
-from openoutcry.journals.rows import NORMAL, UNKNOWN, Chain, Row, unpack
+from openoutcry.journals.rows import NORMAL, UNKNOWN, Chain, Row, lanes_in
 from openoutcry.journals.seals import judge_seals
 
 Progress = Callable[[int, int], None]
@@ -80,10 +80,10 @@ def judge(row: Row, expected: int, before: bytes, chain: Chain, *, marked: bool 
     if checksum != row.checksum:
         return f"the checksum of positions {row.first} to {row.last} does not hold"
     try:
-        entries = unpack(row)
+        lanes = lanes_in(row)
     except JournalCorrupt as problem:
         return str(problem)
-    if marked and row.urgent != UNKNOWN and row.urgent != any(e.lane != NORMAL for e in entries):
+    if marked and row.urgent != UNKNOWN and row.urgent != bool(lanes - {NORMAL}):
         return f"positions {row.first} to {row.last} are marked as {'' if row.urgent else 'not '}urgent"
     return None
 

@@ -177,7 +177,7 @@ class PlayedRound(Round):
         self.past = past
         self.said: set[str] = set()
         self._script = script
-        self._quorum_count = NEVER_NS  # answers alone release nothing
+        self._may_lack = -1  # answers alone release nothing
         released = past.released
         if self.outcome is None:
             self.due_ns = (
@@ -225,7 +225,7 @@ class _Collecting(Round):
 
     def __init__(self, opened: Round) -> None:
         super().__init__(opened.round_id, opened.terms, opened.opened_ns, opened.opened_wall_ns)
-        self._quorum_count = self.due_ns = NEVER_NS
+        self._may_lack, self.due_ns = -1, NEVER_NS
 
 
 def outcome_again(opened: Round, released: RoundReleased, day: Day) -> RoundOutcome:

@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextvars import Context, ContextVar, copy_context
 from dataclasses import dataclass
 from random import Random
-from typing import Any, Final, Protocol, cast
+from typing import Any, Final, NamedTuple, Protocol, cast
 
 from openoutcry.core.lanes import Batch
 from openoutcry.errors import DecidedOtherwise
@@ -28,8 +28,7 @@ CallId = tuple[int, int]
 """Differs from call to call of a worker: how many batches it has begun, and the event's place in its lane."""
 
 
-@dataclass(frozen=True, slots=True)
-class Cause:
+class Cause(NamedTuple):
     """The event whose handling leads to a publication.
 
     Attributes:

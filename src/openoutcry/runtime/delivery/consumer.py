@@ -5,7 +5,6 @@ Control events (kill switches) have a worker of their own, so that no running ca
 
 import asyncio
 import logging
-from collections.abc import Callable
 from typing import Any
 
 from openoutcry.core.lanes import Batch
@@ -14,7 +13,7 @@ from openoutcry.logs import about
 from openoutcry.runtime.delivery.failures import Failures, described, no_answer
 from openoutcry.runtime.delivery.in_flight import InFlightMarker
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.delivery.subscription import Subscription
+from openoutcry.runtime.delivery.subscription import Subscription, Wake
 from openoutcry.runtime.delivery.worker import Deliverer, Worker
 
 log = logging.getLogger("openoutcry")
@@ -33,7 +32,7 @@ class Consumer:
         control: The one that handles kill switches, as soon as one may come.
         side_calls: Workers whose calls were abandoned, and go on.
         failures: What becomes of failed calls.
-        wake: Has the workers look at the mailbox; returns True if one will run because of this call.
+        wake: Has the workers look at the mailbox.
         drill_is_out: Whether the control worker still owes a sign of life.
 
     """
@@ -62,7 +61,7 @@ class Consumer:
         self.stopping: bool = False
         self.workers: list[Worker] = [self._new_worker(is_control=False) for _ in range(options.concurrency)]
         self.control: Worker | None = None
-        self.wake: Callable[[], bool] = self._wake
+        self.wake: Wake = self._wake
         self._attach()
         self.need_control()
 
@@ -81,9 +80,12 @@ class Consumer:
         self.wake = self.workers[0].wake if is_plain else self._wake
         self.subscription.attach(self)
 
-    def _wake(self) -> bool:
+    def _wake(self, delivers: bool = False, /) -> bool:
         self.end_superseded()
-        return sum(worker.wake() for worker in self.workers) > 0
+        woken = False
+        for worker in self.workers:
+            woken = worker.wake(delivers and not woken) or woken
+        return woken
 
     def wake_control(self) -> None:
         """Look at the control lane again, if there is one."""

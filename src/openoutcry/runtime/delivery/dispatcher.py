@@ -151,7 +151,7 @@ class Dispatcher:
         woken = False
         for group in bus.router.routes.get(event.__class__) or bus.router.route(event):
             for subscription in group.subscriptions:
-                woken = subscription.wake() or woken
+                woken = subscription.wake(not woken) or woken
         if not woken:
             bus.loop.call_soon(self.deliver)
 

@@ -175,15 +175,24 @@ class HealthObserver(Protocol):
         ...
 
 
+class Wake(Protocol):
+    """What has workers look at a mailbox."""
+
+    def __call__(self, delivers: bool = False, /) -> bool:
+        """Return True if one of them will run because of this call.
+
+        With `delivers` the first that runs delivers what is staged then, unless somebody has by then.
+        """
+        ...
+
+
 class Attached(Protocol):
-    """The consumer of a subscription, as the subscription sees it.
+    """The consumer of a subscription, as the subscription sees it."""
 
-    Attributes:
-        wake: Has the workers look at the mailbox; returns True if one will run because of this call.
-
-    """
-
-    wake: Callable[[], bool]
+    @property
+    def wake(self) -> "Wake":
+        """What has the workers look at the mailbox."""
+        ...
 
     def wake_control(self) -> None:
         """Have the control worker look at the control lane."""
@@ -209,8 +218,9 @@ class Attached(Protocol):
 class _Nobody:
     """Stands in for the consumer while a subscription has none."""
 
-    def __init__(self) -> None:
-        self.wake: Callable[[], bool] = bool  # which is False: nobody will run because of it
+    def wake(self, _delivers: bool = False, /) -> bool:
+        """Nobody will run because of it."""
+        return False
 
     def wake_control(self) -> None:
         """Nobody looks."""
@@ -293,7 +303,7 @@ class Subscription:
         """Have a consumer, from now on or with another `wake`."""
         self._consumer = consumer
         # They are called for every delivery, so they are the consumer's own; with one worker `wake` is its.
-        self.wake: Callable[[], bool] = consumer.wake
+        self.wake: Wake = consumer.wake
         self.wake_control: Callable[[], None] = consumer.wake_control
 
     def detach(self) -> None:

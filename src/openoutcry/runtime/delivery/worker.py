@@ -175,7 +175,7 @@ class Worker:
         self.mailbox: Mailbox = subscription.control if is_control else subscription.mailbox
         self.is_control: bool = is_control
         self.batch: Batch | None = None
-        self.waiter: asyncio.Future[None] | None = None
+        self.waiter: asyncio.Future[bool] | None = None
         self._resting = False
         self._timer: asyncio.TimerHandle | None = None
         self._limit = BATCH_FIRST
@@ -245,8 +245,12 @@ class Worker:
         self.marker = None
         self.guard.forked()
 
-    def wake(self) -> bool:
-        """Look at the mailbox again, if waiting. Return True if the worker will run because of this call."""
+    def wake(self, delivers: bool = False, /) -> bool:
+        """Look at the mailbox again, if waiting. Return True if the worker will run because of this call.
+
+        With `delivers` it first delivers what is staged then, unless somebody has by then. (Whoever is woken
+        for another reason leaves that alone: others may be about to stage more, for the same batch.)
+        """
         waiter = self.waiter
         if waiter is None:
             return False
@@ -259,7 +263,7 @@ class Worker:
         if self._resting:
             self._resting = False
             self._bus.busy += 1
-        waiter.set_result(None)
+        waiter.set_result(delivers)
         return True
 
     async def _run(self) -> None:  # noqa: C901, PLR0912, PLR0915 - what is done for every batch is written out
@@ -280,8 +284,7 @@ class Worker:
                 is_plain = holds.is_clear and not (takes_one or mailbox.behind or bus.room_waiting)
                 batch = mailbox.take(self._limit, now_ns) if is_plain else self._take(now_ns)
             if batch is None:
-                await self._rest(now_ns)
-                if dispatcher.scheduled:
+                if await self._rest(now_ns) and dispatcher.scheduled:
                     dispatcher.deliver()  # it woke the workers first, so that this costs no turn of the loop
                 now_ns = slice_began_ns = clock_ns()
                 continue
@@ -371,10 +374,11 @@ class Worker:
         self.guard.begin(now_ns)
         return True
 
-    def _rest(self, now_ns: int) -> "asyncio.Future[None]":
+    def _rest(self, now_ns: int) -> "asyncio.Future[bool]":
         """Return the future to wait for, and see that it is set when a retry is due, or more may be read.
 
-        If nothing is due the worker is at rest: nothing waits for it.
+        Its result says whether the worker is to deliver what is staged. If nothing is due the worker is at
+        rest: nothing waits for it.
         """
         bus, mailbox, holds = self._bus, self.mailbox, self.subscription.holds
         waiter = self.waiter = self._loop.create_future()

@@ -176,18 +176,14 @@ class SignalBarrier:
         opened = self.round
         verdict = opened.arrive(agent, signal, self._clock.now_ns() if now_ns is None else now_ns)
         if opened.outcome is not None:
-            self.settle()
-            if verdict is _LATE:
-                self._tell_late()
+            self.settle(verdict)
         return verdict
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
         """Take an answer without an opinion: it counts toward the quorum and is no signal."""
         self._ownership.check("abstain")
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
-        self.settle()
-        if verdict is _LATE:
-            self._tell_late()
+        self.settle(verdict)
         return verdict
 
     def heartbeat(self, agent: str, now_ns: int | None = None) -> Verdict:
@@ -333,25 +329,25 @@ class SignalBarrier:
         self.settle()
         return self.round.due_ns
 
-    def settle(self) -> None:
-        """Tell the waiters and the owner of the release, if there is one and they have not been told."""
-        outcome = self.round.outcome
-        if outcome is None or self._settled:
-            return
-        self._settled = True
-        waiters, self._waiters = self._waiters, []
-        for waiter in waiters:
-            resolve(waiter, outcome)
-        if self._owner is None:
-            self._alarm.cancel()
-        else:
-            self._owner.released(outcome)
+    def settle(self, verdict: Verdict | None = None) -> None:
+        """Tell the waiters and the owner of the release, if there is one and they have not been told.
 
-    def _tell_late(self) -> None:
-        """Tell the owner of an answer that came too late."""
-        outcome = self.round.outcome
-        if outcome is not None and self._owner is not None:
-            self._owner.late(outcome)
+        The owner is told of an answer with the verdict `LATE` as well.
+        """
+        outcome, owner = self.round.outcome, self._owner
+        if outcome is None:
+            return
+        if not self._settled:
+            self._settled = True
+            waiters, self._waiters = self._waiters, []
+            for waiter in waiters:
+                resolve(waiter, outcome)
+            if owner is None:
+                self._alarm.cancel()
+            else:
+                owner.released(outcome)
+        if verdict is _LATE and owner is not None:
+            owner.late(outcome)
 
 
 def new_round_id() -> str:

@@ -10,7 +10,7 @@ from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.early import Early, EarlySignals, NamedAnswers, belongs_to, same_cause
 from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.errors import BusClosed, DuplicateRound, InvalidEvent, UnknownRound
-from openoutcry.events import stamp
+from openoutcry.events import stamp_round
 from openoutcry.ports import Clock
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.agents import Agents
@@ -21,8 +21,7 @@ from openoutcry.units import NS_PER_S
 EARLY_MAX = 16_384
 """How many answers may wait for their round."""
 
-_AS_USUAL = (None, None, None, None, None)
-_LATE: Final = Verdict.LATE
+_AS_USUAL: Final = (None, None, None, None, None)
 RECENT_MAX = 256
 """How many released rounds are remembered."""
 UNCLAIMED_MAX = 4_096
@@ -72,37 +71,31 @@ class Released:
     """Released rounds by id, in the order of their release.
 
     Attributes:
+        by_id: The barriers. Only `add` writes to it.
         newest_ns: When the last one was released; 0 before the first.
         number: That of the newest: how many have been released in all.
 
     """
 
     def __init__(self) -> None:
-        self._by_id: dict[str, SignalBarrier] = {}
+        self.by_id: dict[str, SignalBarrier] = {}
         self._numbers: dict[str, int] = {}
         self.newest_ns: int = 0
         self.number: int = 0
 
-    def __contains__(self, round_id: str) -> bool:
-        return round_id in self._by_id
-
-    def get(self, round_id: str) -> SignalBarrier | None:
-        """Return the round of this id, if it is remembered."""
-        return self._by_id.get(round_id)
-
     def add(self, barrier: SignalBarrier, outcome: RoundOutcome) -> None:
         """Remember a round; if there are too many, forget one that was waited for, or else the oldest."""
+        by_id = self.by_id
+        by_id[outcome.round_id] = barrier
         self.number += 1
-        self._by_id[outcome.round_id] = barrier
         self._numbers[outcome.round_id] = self.number
         self.newest_ns = max(self.newest_ns, outcome.released_ns)
-        if len(self._by_id) > RECENT_MAX:
-            oldest = next((name for name, b in self._by_id.items() if b.is_awaited), None)
-            if oldest is None and len(self._by_id) > UNCLAIMED_MAX:
-                oldest = next(iter(self._by_id))
+        if len(by_id) > RECENT_MAX:
+            oldest = next((name for name, b in by_id.items() if b.is_awaited), None)
+            if oldest is None and len(by_id) > UNCLAIMED_MAX:
+                oldest = next(iter(by_id))
             if oldest is not None:
-                del self._by_id[oldest]
-                del self._numbers[oldest]
+                del by_id[oldest], self._numbers[oldest]
 
     def since(self, number: int, most: int) -> list[tuple[int, RoundOutcome]]:
         """Return the next `most` outcomes behind a number with theirs, oldest first, as far as remembered."""
@@ -116,8 +109,8 @@ class Released:
 
     def outcomes(self) -> Iterator[RoundOutcome]:
         """Iterate over the outcomes, newest first."""
-        for barrier in reversed(self._by_id.values()):
-            outcome = barrier.outcome
+        for barrier in reversed(self.by_id.values()):
+            outcome = barrier.round.outcome
             if outcome is not None:
                 yield outcome
 
@@ -126,7 +119,7 @@ class Released:
         for outcome in self.outcomes():
             if agent in outcome.roster:
                 is_owed = belongs_to(outcome, agent, signal, now_ns)
-                return self._by_id[outcome.round_id] if is_owed else None
+                return self.by_id[outcome.round_id] if is_owed else None
         return None
 
     def asked_in(self, agent: str, signal: Any, asked_ns: int, opened_ns: int) -> SignalBarrier | None:
@@ -137,9 +130,11 @@ class Released:
         """
         found = None
         for outcome in self.outcomes():
+            if outcome.noticed_ns <= asked_ns:
+                break  # and those before it were noticed, and so released, no later
             is_between = asked_ns < outcome.released_ns <= opened_ns and agent in outcome.roster
             if is_between and (agent in outcome.missing or same_cause(outcome, agent, signal)):
-                found = self._by_id[outcome.round_id]
+                found = self.by_id[outcome.round_id]
         return found
 
 
@@ -248,7 +243,7 @@ class Rounds:
             raise BusClosed(f"no round opens any more: {self._closed_because}")
         is_fresh = round_id is None
         round_id = new_round_id() if round_id is None else check_round_id(round_id)
-        if round_id in self._open or round_id in self._released:
+        if self.knows(round_id):
             state = "open" if round_id in self._open else "remembered"
             raise DuplicateRound(f"round {round_id!r} is {state}: find it, or open one under another id")
         own = (roster, quorum, critical, signal_timeout_s, barrier_timeout_s)
@@ -274,38 +269,48 @@ class Rounds:
 
     def find(self, round_id: str) -> SignalBarrier:
         """Return the open or remembered round of this id, or raise `UnknownRound`."""
-        barrier = self._open.get(round_id) or self._released.get(round_id)
+        barrier = self._known(round_id)
         if barrier is None:
             raise unknown_round(round_id)
         return barrier
 
+    def _known(self, round_id: str) -> SignalBarrier | None:
+        return self._open.get(round_id) or self._released.by_id.get(round_id)
+
     def knows(self, round_id: str) -> bool:
         """Whether a round of this id is open or remembered."""
-        return round_id in self._open or round_id in self._released
+        return round_id in self._open or round_id in self._released.by_id
 
     def note_let_go(self, round_id: str, subscription: str) -> None:
         """Note that a subscription has let go an event of a round, if that is open or remembered."""
-        barrier = self._open.get(round_id) or self._released.get(round_id)
+        barrier = self._known(round_id)
         if barrier is not None:
             barrier.round.note_let_go(subscription)
 
-    def round_for(self, agent: str, now_ns: int | None = None) -> SignalBarrier | None:
-        """Return the open round that an agent's signal belongs to if it names none; None if there is none.
+    def round_for(
+        self, agent: str, signal: Any = None, now_ns: int | None = None, asked_ns: int | None = None
+    ) -> SignalBarrier | None:
+        """Return the round that an agent's signal belongs to if it names none; None if there is none.
 
         It is the oldest open round that expects the agent and has not heard from it: rounds are answered in
         the order in which they were opened. If the agent has answered them all, it is the newest of them: the
-        signal is a further one there, or replaces an earlier one.
+        signal is a further one there, or replaces an earlier one. An answer to an event that was admitted
+        at `asked_ns`, before the last release, may be late instead: then it is the round that missed it.
         """
         now_ns = self._read_ns() if now_ns is None else now_ns
         if now_ns >= self._alarm.due_ns:
             self._alarm.look(now_ns)
-        newest = None
+        found = None
         for barrier in self._open.values():
             if agent in barrier.round.unheard:
-                return barrier
+                found = barrier
+                break
             if agent in barrier.round.terms.roster:
-                newest = barrier
-        return newest
+                found = barrier
+        if asked_ns is None or asked_ns >= self._released.newest_ns:
+            return found
+        opened_ns = now_ns if found is None else found.round.opened_ns
+        return self._released.asked_in(agent, signal, asked_ns, opened_ns) or found
 
     def to_wait_for(self) -> SignalBarrier:
         """Return the round for a waiter that names none; opens one if there is nothing to wait for.
@@ -375,20 +380,17 @@ class Rounds:
         round_id = signal.round_id
         now_ns = self._read_ns() if now_ns is None else now_ns
         if round_id is None:
-            barrier = self._round_of(agent, signal, now_ns, asked_ns)
+            barrier = self.round_for(agent, signal, now_ns, asked_ns)
             if barrier is None:
                 return self._arrive_alone(signal, agent, now_ns)
-            stamp(signal, None, None, barrier.round.round_id)
+            stamp_round(signal, barrier.round.round_id)
         else:
-            barrier = self._open.get(round_id) or self._released.get(round_id)
+            barrier = self._known(round_id)
             if barrier is None:
                 return self._name_unknown(round_id, Early(agent, signal, now_ns))
-        opened = barrier.round
-        verdict = opened.arrive(agent, signal, now_ns)
-        if opened.outcome is not None:
-            barrier.settle()
-            if verdict is _LATE:
-                self.late(opened.outcome)
+        verdict = barrier.round.arrive(agent, signal, now_ns)
+        if barrier.round.outcome is not None:
+            barrier.settle(verdict)
         return verdict
 
     def join_desks(self) -> None:
@@ -408,7 +410,7 @@ class Rounds:
     def arrive_in(self, round_id: str, signal: Any, agent: str) -> Verdict:
         """Take an answer that another desk has recorded for the round of this id, which may open later."""
         now_ns = self._read_ns()
-        barrier = self._open.get(round_id) or self._released.get(round_id)
+        barrier = self._known(round_id)
         if barrier is None:
             return self._name_unknown(round_id, Early(agent, signal, now_ns))
         return barrier.arrive(agent, signal, now_ns)
@@ -430,17 +432,9 @@ class Rounds:
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
         """Stamp a signal that names no round with the one that it would go to now, for the journal."""
         if signal.round_id is None:
-            barrier = self._round_of(agent, signal, self._read_ns(), asked_ns)
+            barrier = self.round_for(agent, signal, None, asked_ns)
             if barrier is not None:
-                stamp(signal, None, None, barrier.round.round_id)
-
-    def _round_of(self, agent: str, signal: Any, now_ns: int, asked_ns: int | None) -> SignalBarrier | None:
-        """Return the round of an answer that names none: the one that it is late for, or an open one."""
-        barrier = self.round_for(agent, now_ns)
-        if asked_ns is not None and asked_ns < self._released.newest_ns:
-            opened_ns = now_ns if barrier is None else barrier.round.opened_ns
-            return self._released.asked_in(agent, signal, asked_ns, opened_ns) or barrier
-        return barrier
+                stamp_round(signal, barrier.round.round_id)
 
     def _arrive_alone(self, signal: Any, agent: str, now_ns: int) -> Verdict:
         """Take a signal that names no round and is expected by no open one."""
@@ -468,11 +462,11 @@ class Rounds:
         """Answer without an opinion, in the round that a signal would go to. Raises `UnknownRound`."""
         now_ns = self._now_ns(now_ns)
         if round_id is not None:
-            barrier = self._open.get(round_id) or self._released.get(round_id)
+            barrier = self._known(round_id)
             if barrier is None:
                 return self._name_unknown(round_id, Early(agent, None, now_ns, reason))
             return barrier.abstain(agent, reason, now_ns)
-        barrier = self._round_of(agent, None, now_ns, asked_ns)
+        barrier = self.round_for(agent, None, now_ns, asked_ns)
         barrier = barrier or self._released.owed(agent, None, now_ns)
         if barrier is not None:
             return barrier.abstain(agent, reason, now_ns)
