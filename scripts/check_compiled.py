@@ -22,7 +22,7 @@ from typing import Final, NoReturn
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 COPIED: Final = ("campaigns", "tests", "examples", "docs")
-TOOLS: Final = ("attrs>=23", "hypothesis>=6.100", "numpy>=1.26", "pydantic>=2.7", "pytest>=8.2")
+TOOLS: Final = ("apsw>=3.46", "attrs>=23", "hypothesis>=6.100", "numpy>=1.26", "pydantic>=2.7", "pytest>=8.2")
 TESTS: Final = (
     "tests/core/test_barrier.py",
     "tests/core/test_lanes.py",
@@ -47,7 +47,8 @@ TESTS: Final = (
 CAMPAIGNS: Final = (
     ("simulate", "--seeds", "200"),
     ("power_loss", "--seeds", "100"),
-    ("bus_kills", "--kills", "20"),
+    ("journal_kills", "--kills", "20"),
+    ("lives", "--seeds", "2"),
     ("replay", "--days", "1", "--runs", "1"),
 )
 
