@@ -3,11 +3,12 @@
     python benchmarks/guard.py --base 16b65ba               # HEAD against that commit
     python benchmarks/guard.py --base HEAD --worktree       # what is not committed yet against HEAD
     python benchmarks/guard.py --base main --lines "disk|process" --journals /dev/shm
+    python benchmarks/guard.py --base HEAD --compiled       # the compiled core against the same source, pure
 
 Each line runs in fresh processes, round by round: base, head, base again, in an order that turns from round to
 round. guard_lines.py beside this file measures both commits, so a change of the benchmarks never looks like one of
-the bus. Both are checked out into a temporary folder and run as plain source: later changes of the working tree do
-not count, nor do compiled modules.
+the bus. Both are checked out into a temporary folder and run as plain source, unless `--compiled` says that the
+head's core is to be compiled first: later changes of the working tree do not count.
 
 Of each line it prints the time that the head takes as a share of the base's: the geometric mean over the rounds,
 and in each round the base is the mean of its two. Beside it stands the spread: how far from 1 that share comes by
@@ -28,6 +29,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import zipfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -117,8 +119,11 @@ def resolve(name: str) -> str:
 
 
 @contextmanager
-def checkouts(base: str, head: str | None) -> Iterator[dict[str, Path]]:
-    """Give the source folders of the subjects; without a head it is a copy of the working tree's. Removed at the end."""
+def checkouts(base: str, head: str | None, *, compiled: bool = False) -> Iterator[dict[str, Path]]:
+    """Give the source folders of the subjects; without a head it is a copy of the working tree's. Removed at the end.
+
+    With `compiled` the head's folder is that of its compiled wheel.
+    """
     with tempfile.TemporaryDirectory(prefix="guard-") as name:
         place = Path(name)
         try:
@@ -129,6 +134,8 @@ def checkouts(base: str, head: str | None) -> Iterator[dict[str, Path]]:
             else:
                 _check_out(head, place / "head")
             sources = {"base": place / "base" / "src", "head": place / "head" / "src"}
+            if compiled:
+                sources["head"] = _compile(ROOT if head is None else place / "head", place / "wheel")
             for source in sources.values():
                 subprocess.run([sys.executable, "-m", "compileall", "-q", source], check=False)
             yield sources | {"again": sources["base"]}
@@ -141,6 +148,30 @@ def _check_out(commit: str, folder: Path) -> None:
     done = _git("worktree", "add", "--quiet", "--detach", str(folder), commit)
     if done.returncode:
         raise GuardError(f"cannot check out {commit[:10]}: {done.stderr.strip()}")
+
+
+def _compile(root: Path, folder: Path) -> Path:
+    """Return a folder with what the compiled wheel of a checkout holds."""
+    print("compiling the head, about a minute ...", flush=True)
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "--quiet",
+        "--no-deps",
+        "--wheel-dir",
+        str(folder),
+        str(root),
+    ]
+    environment = {**os.environ, "OPENOUTCRY_COMPILE": "1"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise GuardError(f"the head cannot be compiled:\n{done.stderr.strip()}")
+    (wheel,) = folder.iterdir()
+    with zipfile.ZipFile(wheel) as file:
+        file.extractall(folder / "unpacked")
+    return folder / "unpacked"
 
 
 def _git(*arguments: str) -> subprocess.CompletedProcess[str]:
@@ -249,12 +280,13 @@ def guard(given: argparse.Namespace) -> int:
     head = None if given.worktree else resolve(given.head)
     rounds_count = given.rounds or (ROUNDS_QUICK if given.quick else ROUNDS)
     seconds = SECONDS_QUICK if given.quick else SECONDS
-    with checkouts(base, head) as sources:
+    with checkouts(base, head, compiled=given.compiled) as sources:
         runner = Runner(sources, seconds, given.journals)
         names = _choose(runner.names(), given.lines)
         minutes = len(names) * rounds_count * len(SUBJECTS) * (seconds + _START_S) / 60
         print(
-            f"base {base[:10]}, head {head[:10] if head else 'working tree'}: {len(names)} lines, "
+            f"base {base[:10]}, head {head[:10] if head else 'working tree'}{', compiled' * given.compiled}: "
+            f"{len(names)} lines, "
             f"{rounds_count} rounds of three processes, about {minutes:.1f} minutes",
             flush=True,
         )
@@ -278,6 +310,7 @@ def _parse(arguments: Sequence[str] | None) -> argparse.Namespace:
     which = parser.add_mutually_exclusive_group()
     which.add_argument("--head", default="HEAD", metavar="COMMIT", help="what to judge (HEAD)")
     which.add_argument("--worktree", action="store_true", help="judge the working tree's source as it is now")
+    parser.add_argument("--compiled", action="store_true", help="compile the head's core first")
     parser.add_argument(
         "--rounds", type=int, help=f"rounds, at least 2 ({ROUNDS}; with --quick {ROUNDS_QUICK})"
     )

@@ -109,6 +109,8 @@ def check_wheel(wheel: Path) -> None:
         wrong(f"the wheel has what it should not have: {sorted(more)}")
     if lacking := [line for line in ENTRY_POINTS if line not in entry_points]:
         wrong(f"the wheel has no entry points {lacking}")
+    if not wheel.name.endswith("-py3-none-any.whl"):
+        wrong(f"{wheel.name} is not for every Python 3 and platform, though nobody asked for a compiled core")
     if wheel.stat().st_size > WHEEL_BYTES_MAX:
         wrong(f"the wheel has {wheel.stat().st_size:,} bytes, at most {WHEEL_BYTES_MAX:,}")
     print(f"ok {wheel.name}: {len(names)} files, {wheel.stat().st_size:,} bytes", flush=True)

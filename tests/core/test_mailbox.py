@@ -172,7 +172,9 @@ class MailboxMachine(RuleBasedStateMachine):
 
     @rule(name=st.sampled_from(["high", "normal", "every", "odd"]))
     def withdraw(self, name):
-        which = {"every": None, "odd": lambda event: event[1] % 2}.get(name, lambda event: event[0] == name)
+        which = {"every": None, "odd": lambda event: event[1] % 2 == 1}.get(
+            name, lambda event: event[0] == name
+        )
         waiting = [
             *(event for batch in self.box.open for event in batch.events[batch.begun :]),
             *self.box.high.waiting_events(),

@@ -24,6 +24,7 @@ from openoutcry.cli.journal.options import read_key
 from openoutcry.cli.journal.reading_classes import ClassRow, read_classes, show_classes
 from openoutcry.cli.loading import load_app
 from openoutcry.cli.mistakes import FAILED, Mistake
+from openoutcry.compiled import compiled_modules
 from openoutcry.errors import JournalError
 from openoutcry.journals import JournalReader
 from openoutcry.journals.disk_room import room_of, say_log, say_room
@@ -116,7 +117,7 @@ def _classes(path: Path, key: bytes | None, findings: list[Finding]) -> list[Cla
 
 
 def _machine() -> Iterator[Finding]:
-    yield Finding("openoutcry", "ok", __version__)
+    yield Finding("openoutcry", "ok", f"{__version__}, {_core()}")
     yield Finding("Python", "ok", f"{platform.python_version()} ({platform.python_implementation()})")
     yield from _sqlite()
     yield Finding("msgspec", "ok", importlib.metadata.version("msgspec"))
@@ -129,6 +130,13 @@ def _machine() -> Iterator[Finding]:
             yield Finding(name, "note", f"not installed: {use} comes with pip install 'openoutcry[{extra}]'")
         else:
             yield Finding(name, "ok", importlib.metadata.version(name))
+
+
+def _core() -> str:
+    """Return which core runs: the bus is imported, and the files that it came from are looked at."""
+    importlib.import_module("openoutcry.runtime.api.bus")
+    count = len(compiled_modules())
+    return f"compiled ({_counted(count, 'module', 'modules')})" if count else "pure Python"
 
 
 def _sqlite() -> Iterator[Finding]:

@@ -18,6 +18,8 @@ from collections.abc import Callable, Iterator, Sequence
 from heapq import heapify, heappop, heappush
 from typing import Any, Literal
 
+from openoutcry.compiled import mypyc_attr
+
 LaneName = Literal["control", "high", "normal"]
 """A lane of a mailbox: that of kill switches, of high priority, of everything else."""
 
@@ -166,6 +168,7 @@ def _last_number(s: Stretch) -> int:
     return s.first + len(s.events) - 1
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Lane:
     """A first-in first-out lane. What ends in it is counted under exactly one of the ledger's words.
 

@@ -16,10 +16,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from typing import Any
 
+from openoutcry.compiled import mypyc_attr
 from openoutcry.core.lanes import Batch, Lane
 from openoutcry.core.pressure import Pressure
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Mailbox:
     """Two lanes and the open batches: what workers have taken from them and not settled.
 

@@ -9,10 +9,12 @@ from heapq import heapify
 from itertools import repeat
 from typing import Any
 
+from openoutcry.compiled import mypyc_attr
 from openoutcry.core.halts import is_release, scope_of
 from openoutcry.core.lanes import Batch, Divided, Lane, LaneName, Stretch
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ConflatingLane(Lane):
     """A lane that keeps the newest waiting event per key.
 
@@ -243,6 +245,7 @@ class SupersedingLane(ConflatingLane):
             super().retry(batch, at_ns, in_order=in_order)
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class BoundedLane(Lane):
     """A lane where at most `limit` events wait: the oldest make room for the newest, and are counted.
 
@@ -347,6 +350,7 @@ class WaitingSwitch(Stretch):
         return final
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class ControlLane(Lane):
     """The lane of kill switches: of those of one scope that wait, an older one is folded into the next.
 

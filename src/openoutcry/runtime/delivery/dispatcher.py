@@ -15,6 +15,7 @@ All of it ends in `push`: nothing else puts an event into a mailbox.
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from openoutcry.compiled import mypyc_attr
 from openoutcry.core.lanes import NOWHERE
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.runtime.delivery.before_start import BeforeStart, Held
@@ -44,6 +45,7 @@ class Intake(Protocol):
         ...
 
 
+@mypyc_attr(allow_interpreted_subclasses=True)
 class Dispatcher:
     """Routes admitted events into mailboxes.
 

@@ -54,7 +54,7 @@ class Router:
         self._ended_rows: dict[LaneName, list[int]] = {}
         self.routes: dict[object, tuple[Route, ...]] = {}
         self.changes: int = 0
-        self._nobody = (Route(()),)
+        self._nobody: tuple[Route, ...] = (Route(()),)  # compared by identity
         self._audiences: dict[tuple[tuple[Route, ...], bool], Audience] = {}
         self._in_use = set()
         self._overflowed_folded = 0

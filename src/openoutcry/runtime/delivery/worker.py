@@ -137,10 +137,10 @@ class Worker:
         "_limit",
         "_loop",
         "_max_age_ns",
+        "_own_thread",
         "_owner",
         "_resting",
         "_takes_one",
-        "_thread",
         "_timer",
         "batch",
         "batches_count",
@@ -187,7 +187,7 @@ class Worker:
             self, loop, bus.clock, timeout_ns=options.timeout_ns, blocks=options.blocking
         )
         self.lineage: Lineage = Lineage(self, subscription, bus)
-        self._thread = bus.threads(subscription.name) if options.blocking else None
+        self._own_thread = bus.threads(subscription.name) if options.blocking else None
         self._drive = self._make_drive()
         self.stopwatch: Stopwatch = Stopwatch(
             subscription.latencies,
@@ -207,8 +207,8 @@ class Worker:
 
     def _make_drive(self) -> Drive:
         """Return what calls the handler."""
-        if self._thread is not None:
-            return in_thread(self._thread, self.lineage, self.guard, self._owner.thread_left)
+        if self._own_thread is not None:
+            return in_thread(self._own_thread, self.lineage, self.guard, self._owner.thread_left)
         options = self.subscription.options
         if options.isolated:
             drive: Drive = call_each_isolated
@@ -487,8 +487,8 @@ class Worker:
     def _ended(self, task: asyncio.Task[None]) -> None:
         bus = self._bus
         self.waiter = None
-        if self._thread is not None:
-            self._thread.shutdown()
+        if self._own_thread is not None:
+            self._own_thread.shutdown()
         if self.marker is not None:
             self.marker.release()
         if self._timer is not None:
