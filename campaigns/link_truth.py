@@ -204,7 +204,7 @@ class Truth:
     def halts(self, active: dict[str, set[str]]) -> Found:
         """Return what is wrong with the kill switches that are active on each desk."""
         found = []
-        first = next(iter(active.values()))
+        first: set[str] = next(iter(active.values()), set())
         if any(ids != first for ids in active.values()):
             found.append(f"the desks do not have the same kill switches: {active}")
         unsure = self.unsure | self.releasing

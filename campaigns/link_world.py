@@ -593,7 +593,8 @@ class World:
         ends_s = self.loop.time() + REST_S
         while self.loop.time() < ends_s:
             await asyncio.sleep(1)
-            if not self.truth.missing() and all(map(self._is_at_rest, self.desks)):
+            has_all = not self.truth.missing() and not self.truth.halts(self._active())
+            if has_all and all(map(self._is_at_rest, self.desks)):
                 break
         await asyncio.sleep(QUIET_S)
         return self._judge()
@@ -617,12 +618,15 @@ class World:
         found = self.truth.judge(is_whole=is_whole, counts_repeats=not trouble.late, knows_again=not forgets)
         if not forgets:
             found += handled_again(self.truth.desks.values(), REPEATED_MOST)
-        active = {
+        return found + self.truth.halts(self._active()) + self.broken
+
+    def _active(self) -> dict[str, set[str]]:
+        """Return the ids of the kill switches that are active on each desk."""
+        return {
             desk.name: {halt.event_id for halt in desk.bus.halted()}
             for desk in self.desks
             if desk.bus is not None
         }
-        return found + self.truth.halts(active) + self.broken
 
 
 def known_ids(known: list[Known]) -> list[str]:
