@@ -94,6 +94,19 @@ async def test_a_late_request_of_an_old_holder_is_refused(firm: HubFirm) -> None
 
 
 @in_virtual_time
+async def test_a_late_request_is_lost_with_the_connection_when_the_power_is_cut(firm: HubFirm) -> None:
+    async with opened(firm, "floor", "floor") as (old, new):
+        before = await seated(old, "floor", "old")
+        firm.hub.fail("append", Fault.LATE)
+        with pytest.raises(Unreachable):
+            await old.append(a_group(0, 1), before.tokens["normal"])
+        await new.claim(a_seat("floor", "new"), before)
+        firm.hub.forget_newest("normal", 1)  # the claim that would have it refused
+        await asyncio.sleep(firm.hub.late_s + 0.1)
+        assert uptos(firm.hub) == []
+
+
+@in_virtual_time
 async def test_faults_of_one_desk_are_not_those_of_another(firm: HubFirm) -> None:
     async with opened(firm, "floor", "street") as (floor, street):
         firm.hub.fail("facts", desk="street")

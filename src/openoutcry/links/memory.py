@@ -184,7 +184,8 @@ class MemoryTransport:
         await self._give_up_if_dead()
         if fault is Fault.LATE:
             loop = asyncio.get_running_loop()
-            loop.call_later(hub.answer_s + hub.late_s, _do_late, do, context=Context())
+            late_s = hub.answer_s + hub.late_s
+            loop.call_later(late_s, _do_late, hub, hub.power_cuts, do, context=Context())
         if fault is not None or not self._is_answered():
             await self._give_up()
         result = do()
@@ -216,8 +217,10 @@ class MemoryTransport:
         raise AssertionError("nobody ends this wait")
 
 
-def _do_late(do: Callable[[], object]) -> None:
-    """Do what nobody waits for any more."""
+def _do_late(hub: MemoryHub, power_cuts: int, do: Callable[[], object]) -> None:
+    """Do what nobody waits for any more, unless the power was cut while it was under way."""
+    if hub.power_cuts != power_cuts:
+        return
     try:
         do()
     except LinkError:

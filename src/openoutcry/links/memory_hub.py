@@ -98,6 +98,8 @@ class MemoryHub:
         message_bytes: The largest message that it takes.
         replicas: How many nodes it says that it has.
         is_synced: Whether it says that they sync before they acknowledge.
+        power_cuts: How often a log has forgotten its newest messages. What was under way is lost then, as
+            its connection is.
         delay_s: How long a request takes, and its answer, and a broadcast that is not urgent.
         answer_s: How long a call waits for an answer before it is given up.
         late_s: How much later comes what is late.
@@ -120,6 +122,7 @@ class MemoryHub:
         self.replicas = replicas
         self.is_synced = is_synced
         self.delay_s: float = 0.0
+        self.power_cuts: int = 0
         self.answer_s: float = 1.0
         self.late_s: float = 1.0
         self.is_answering: bool = True
@@ -156,6 +159,7 @@ class MemoryHub:
     def forget_newest(self, log: LogName, count: int) -> None:
         """Forget the newest messages of a log and give their places again, as a power cut does."""
         found = self._log(log)
+        self.power_cuts += 1
         last = found.last - count
         found.keep(lambda one: one.place <= last)
         found.last = max(last, 0)
