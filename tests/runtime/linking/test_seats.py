@@ -332,6 +332,22 @@ async def test_a_token_of_its_own_that_was_overtaken_is_claimed_anew(tmp_path):
 
 
 @virtual
+async def test_who_had_nothing_to_export_uses_the_claim_that_was_made_meanwhile(tmp_path):
+    hub = MemoryHub()
+    desk = street(hub, tmp_path / "one")
+    async with running(desk):
+        joined = desk.linking.joined
+        for number in range(3):
+            await passes(1)
+            await desk.linking.seats.claim_again()  # as where the other log was deleted
+            claimed = dict(joined.seat.tokens)
+            assert await desk.bus.publish(an_order(f"o-{number}"), priority=bool(number % 2))
+            await passes(1)
+            assert joined.seat.tokens == claimed, "nothing was refused"
+        assert sum(len(group.entries) for log in claimed for group in hub.groups(log)) == 3
+
+
+@virtual
 async def test_a_round_trip_of_more_than_a_third_of_the_lease_is_quick_enough(tmp_path):
     hub = MemoryHub()
     desk = street(hub, tmp_path / "one", lease_s=3)

@@ -116,8 +116,8 @@ class Copies:
             self._check_open()
             try:
                 async with asyncio.timeout_at(until_s):
-                    seat = await joined.wait_seat()
                     await one.wait_found()
+                    seat = await joined.wait_seat()
                     if joined.facts is not None:
                         check(joined.facts)
                     group = Group(

@@ -37,7 +37,7 @@ from openoutcry.events import decode_many
 from openoutcry.events.records import is_record
 from openoutcry.links.wire import group_length, pack, size_of
 from openoutcry.logs import about
-from openoutcry.ports import Ended, Entry, Group, LogName, Place, Stored
+from openoutcry.ports import Ended, Entry, Group, LogName, Place, Seat, Stored
 from openoutcry.runtime.admission.arrivals import Arrival
 from openoutcry.runtime.admission.kill_switches import OWN_AGENT
 from openoutcry.runtime.durability.store import Store
@@ -105,6 +105,7 @@ class LogExport:
         self._groups: list[Group] = []
         """The group that is to be answered, and the one behind it, if that is read already."""
         self._store: Store | None = None
+        self._seat = Seat(desk=joined.desk)
         self._ask_from_s = 0.0
         self._known_end = 0
         self._settled: Store | None = None
@@ -158,12 +159,12 @@ class LogExport:
         """Export, until the link ends."""
         pause_s = AGAIN_S
         while True:
-            seat = await self._joined.wait_seat()
+            await self._joined.wait_seat()
             try:
                 if not self.is_found:
                     await self._find_end()
                     self._joined.problems.pop(self._name, None)
-                await self._append(seat.tokens[self._log])
+                await self._append()
                 pause_s = AGAIN_S
                 self._joined.problems.pop(self._name, None)
                 continue
@@ -176,8 +177,7 @@ class LogExport:
                 pause_s = FULL_S
             except Fenced as error:
                 self._store = None
-                self._joined.fenced(error)
-                await self._joined.wait_seat(but=seat)
+                await self._doubt_seat(error)
             except LogGone as error:
                 self._store = None
                 await self._make_anew(error)
@@ -187,7 +187,17 @@ class LogExport:
             await asyncio.sleep(pause_s)
             pause_s = min(2 * pause_s, AGAIN_MOST_S)
 
-    async def _append(self, token: int) -> None:
+    async def _doubt_seat(self, error: Fenced) -> None:
+        """An append was refused: go on with another seat. If there is none yet, have it looked at.
+
+        A new claim has new tokens in both logs, so that what is under way in the other is refused as well.
+        """
+        now = self._joined.seat
+        if now is None or now.tokens[self._log] == self._seat.tokens[self._log]:
+            self._joined.fenced(error)
+        await self._joined.wait_seat(but=self._seat)
+
+    async def _append(self) -> None:
         """Append the next group, or the one that was not answered."""
         if not self._groups:
             following = await self._next()
@@ -195,11 +205,14 @@ class LogExport:
                 return
             self._groups.append(following)
         group = self._groups[0]
+        self._seat = await self._joined.wait_seat()  # as it is now, after a wait perhaps
+        if not self._is_next(group):
+            return
         self.trimmed = min(self.trimmed, group.after)
         self._sent = max(self._sent, group.upto)  # others may have it, answered or not
         soon = asyncio.get_running_loop().call_soon(self._read_ahead, group)
         try:
-            await self._joined.transport.append(group, token)
+            await self._joined.transport.append(group, self._seat.tokens[self._log])
         finally:
             soon.cancel()
         if not self._is_next(group):
