@@ -1,16 +1,14 @@
 """The compiled core: which modules of it run, and what is said to mypyc about classes."""
 
 import sys
-from collections.abc import Callable
 from importlib.machinery import EXTENSION_SUFFIXES
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from mypy_extensions import mypyc_attr as mypyc_attr  # noqa: PLC0414 - passed on, under the name that mypyc knows
 else:
-    T = TypeVar("T")
 
-    def mypyc_attr(**_options: Any) -> Callable[[T], T]:
+    def mypyc_attr(**_options):  # noqa: ANN003, ANN201 - type checkers see the other one
         """Leave a class as it is: what is said of it is for the compiler."""
         return lambda cls: cls
 

@@ -1,6 +1,7 @@
 """Whether a call knows the round that it names is as on the day, however long the others sleep now."""
 
 import asyncio
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -17,8 +18,9 @@ from openoutcry.journals.told import (
     round_not_known,
     writable,
 )
+from openoutcry.replay.change import change_of
 from openoutcry.replay.day import read_day
-from openoutcry.replay.engine import replay_here
+from openoutcry.replay.engine import control_here, replay_here, what_if_here
 
 TICKS = 6
 LATE, A_BIT, EARLY = 0.03, 0.006, 0.0
@@ -198,6 +200,83 @@ def test_who_looks_at_the_kill_switches_sees_those_of_the_day(
     found = replay_here(read_day(path), Halting, "halting")
     assert found.differences == ()
     assert found.identical
+
+
+class Desks(Halting):
+    """The app, whose desk looks at the kill switches in several calls at once, and in a task it leaves behind."""
+
+    def setup(self, bus: EventBus) -> None:
+        self.bus, self.left = bus, set[asyncio.Task[None]]()
+        bus.subscribe(MarketDataEvent, self.on_tick, name="desk", concurrency=3)
+
+    async def on_tick(self, tick: MarketDataEvent) -> None:
+        await self.look(tick, "in the call")
+        await asyncio.sleep(opens_after_s)
+        await self.look(tick, "later in the call")
+        task = asyncio.create_task(self.afterwards(tick))
+        self.left.add(task)
+        task.add_done_callback(self.left.discard)
+
+    async def afterwards(self, tick: MarketDataEvent) -> None:
+        await asyncio.sleep(0.001)
+        self.bus.halted("ES")
+        with suppress(UnknownRound):
+            self.bus.abstain("desk", "no view", f"ES-{tick.price}")
+
+    async def look(self, tick: MarketDataEvent, when: str) -> None:
+        text = f"{tick.price} {when}: {[halt.reason for halt in self.bus.halted('ES')]}"
+        await self.bus.publish(RoundMet(text=text, source_agent="desk"))
+
+
+def test_calls_at_once_and_tasks_that_are_left_behind_do_not_mix_what_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "day.db"
+    monkeypatch.setitem(globals(), "opens_after_s", LATE)
+    record(path, Desks)
+    found = replay_here(read_day(path), Desks, "desks")
+    assert found.differences == ()
+    assert found.identical
+
+
+class Killer:
+    """Pulls a kill switch at the second tick."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+        bus.subscribe(MarketDataEvent, self.on_tick, name="killer")
+
+    async def on_tick(self, tick: MarketDataEvent) -> None:
+        if tick.price == 2.0:
+            await self.bus.publish(KillSwitchEvent(scope="ES", triggered_by="risk", reason="two"))
+
+
+class Killing(Halting):
+    """The app, in which an agent pulls the kill switch that the desk looks at."""
+
+    def setup(self, bus: EventBus) -> None:
+        Killer(bus)
+        Desk(bus)
+
+    async def main(self, bus: EventBus) -> None:
+        for number in range(TICKS):
+            await bus.publish(MarketDataEvent(symbol="ES", price=number + 1.0, source_agent="feed"))
+            await bus.join()
+
+
+def test_without_who_pulled_a_kill_switch_nobody_sees_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "day.db"
+    monkeypatch.setitem(globals(), "opens_after_s", 0.005)
+    record(path, Killing)
+    control, known = control_here(read_day(path), Killing, "killing")
+    assert control.identical
+    change = change_of(without=["killer"])
+    found = what_if_here(read_day(path), Killing, "killing", change, control=control, known=known)
+    assert found.effects is not None
+    assert "desk" in found.effects.touched
+    assert found.effects.events["other"] >= TICKS - 2, "it says that nothing is halted"
 
 
 @pytest.mark.parametrize("ids", [(), ("one",), ("one", "")])

@@ -1,6 +1,7 @@
 """Admission (CONTRACT 1, 2, 3): what publish answers, duplicates, cancellation, many at once."""
 
 import asyncio
+import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from enum import Enum
@@ -601,3 +602,42 @@ async def test_a_class_in_place_of_an_event_is_told():
             InvalidEvent, match=r"OrderEvent is a class, not an event; publish OrderEvent\(\.\.\.\)"
         ):
             await bus.publish(OrderEvent)
+
+
+class LoggedNote(Event, kw_only=True):
+    event_type: str = "logged_note"
+
+
+def twice_defined() -> type[Event]:
+    class DefinedTwice(Event, kw_only=True):
+        event_type: str = "defined_twice"
+
+    DefinedTwice.__qualname__ = "DefinedTwice"  # as at the top of a module
+    return DefinedTwice
+
+
+@virtual
+async def test_what_a_log_handler_publishes_in_the_middle_of_a_publish_goes_to_its_own(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    before, now = twice_defined(), twice_defined()
+    seen: list[tuple[str, str]] = []
+    bus = EventBus()
+
+    class Publishing(logging.Handler):
+        def emit(self, told: logging.LogRecord) -> None:
+            if "defined again" in told.getMessage():
+                bus.publish_nowait(LoggedNote())
+
+    handler = Publishing()
+    monkeypatch.setattr(logging.getLogger("openoutcry"), "handlers", [handler])
+    bus.subscribe("defined_twice", lambda event: seen.append(("text", event.event_type)), name="text")
+    bus.subscribe(LoggedNote, lambda event: seen.append(("note", event.event_type)), name="note")
+    async with bus:
+        await bus.publish_many([now(), LoggedNote()])
+        await bus.join()
+        bus.subscribe(before, lambda event: seen.append(("before", event.event_type)), name="before")
+        await bus.publish(now())
+        await bus.join()
+    text, note = ("text", "defined_twice"), ("note", "logged_note")
+    assert seen == [text, note, text, note]

@@ -10,6 +10,8 @@ import msgspec
 
 _NO_ROUND: Final = "(no round) "
 _HALTS: Final = "(halts) "
+ASKING_MOST: Final = 4_096
+"""So many questions are remembered, to number those that follow for the same event."""
 
 
 class HaltsSeen(NamedTuple):
@@ -26,19 +28,17 @@ class HaltsSeen(NamedTuple):
 
 
 class Asking:
-    """Counts how often the calls of a subscription ask for something, from 1 for each event that is handled.
-
-    Of calls that run beside each other, each that asks in turn begins anew.
-    """
+    """Counts how often calls ask for something, from 1 for each subscription and event that it handles."""
 
     def __init__(self) -> None:
-        self._last: dict[tuple[str, str], tuple[str, int]] = {}
+        self._counts: dict[tuple[str, str, str], int] = {}
 
     def number(self, subscription: str, what: str, cause_id: str) -> int:
         """Return the how manieth time it is now."""
-        last_cause, count = self._last.get((subscription, what), ("", 0))
-        count = count + 1 if cause_id == last_cause else 1
-        self._last[subscription, what] = cause_id, count
+        asked = subscription, what, cause_id
+        self._counts[asked] = count = self._counts.pop(asked, 0) + 1
+        if len(self._counts) > ASKING_MOST:
+            del self._counts[next(iter(self._counts))]
         return count
 
 

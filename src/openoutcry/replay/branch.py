@@ -125,7 +125,8 @@ class Branch(Script):
         """Whether an agent is touched, or the kill switches, given those that are active now, are others."""
         known = (self.day.by_id, self.day.begins.halts)
         is_new = any(halt.event_id and not any(halt.event_id in ids for ids in known) for halt in now)
-        return is_new or self.is_touched(name) or any(e.stored.lane == "control" for e in self.left_out)
+        gone = (*self.left_out, *(self.day.by_id[one] for one in self.passed if one in self.day.by_id))
+        return is_new or self.is_touched(name) or any(entry.stored.lane == "control" for entry in gone)
 
     def touch(self, name: str) -> None:
         """A subscription is not handed what it was handed on the day; nor are its agent's others."""

@@ -221,7 +221,8 @@ class ReplayedBus(VenueBus):
 
         Without a tape it is known only of an `agent` whose abstention was recorded that it had met it.
         """
-        caller, day = self._caller(), self._script.day
+        who, day = self._who(), self._script.day
+        caller = "" if who is None or not who.in_call else who.subscription  # the tape notes no others
         if round_id is None:
             return
         if self._told.knows_not(caller, round_id) and not self._script.is_touched(caller):
@@ -236,7 +237,11 @@ class ReplayedBus(VenueBus):
         """Return the active kill switches: those that the call was told of on the day, unless others came."""
         now, who = super().halted(scope), self._who()
         then = self._told.halts(who, scope, now)
-        return now if who is None or self._script.has_other_halts(who.subscription, now) else then
+        if who is None or not self._script.has_other_halts(who.subscription, now):
+            return then
+        if now != then:
+            self._script.touch(who.subscription)
+        return now
 
     def _caller(self) -> str:
         """Return the subscription whose handler calls; empty outside of handlers."""

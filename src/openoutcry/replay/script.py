@@ -106,6 +106,9 @@ class Script:
         """Whether an agent may be told of others than on the day: never, where nothing is changed."""
         return False
 
+    def touch(self, name: str) -> None:
+        """An agent is told something else than on the day; only where something is changed."""
+
     def knows(self, event_id: str) -> bool:
         """Whether an event is in the record."""
         return event_id in self.day.by_id

@@ -32,7 +32,7 @@ class Told:
     def halts(self, who: Publisher | None, scope: str, now: tuple[Halt, ...]) -> tuple[Halt, ...]:
         """Return the kill switches that a call is told of, given those that are active now."""
         cause = None if who is None else who.cause()
-        if who is None or cause is None:
+        if who is None or cause is None or not who.in_call:  # the tape notes no others
             return now
         place = who.subscription, scope
         number = self._asking.number(*place, cause.event_id)

@@ -173,13 +173,13 @@ class FastPath:
             return False
         if self._tracker.calls:
             stamp_cause(self._bus, event)
+        staged.append(event)
         if cls is not self._newest_class:
             self._newest_class = cls
-            if staged:
+            if len(staged) > 1:
                 self.dispatcher.mixed = True
             else:
                 self.dispatcher.begin(event)
-        staged.append(event)
         return True
 
     def _admit_durable(self, event: Any, vote: Vote | None) -> Commit | bool:

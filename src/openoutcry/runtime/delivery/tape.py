@@ -27,7 +27,7 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.events import encode, encode_many
 from openoutcry.journals.told import Asking, HaltsSeen, halts_seen, no_round
 from openoutcry.ports import Clock
-from openoutcry.runtime.delivery.causation import current
+from openoutcry.runtime.delivery.causation import Publisher, current
 
 log = logging.getLogger("openoutcry")
 
@@ -259,7 +259,7 @@ class Tape:
         """Note which kill switches the current call was told of, if that is new to its subscription."""
         who = current.get()
         cause = None if who is None else who.cause()
-        if who is None or cause is None:
+        if who is None or cause is None or not self._notes_of(who):
             return
         place = who.subscription, scope
         number = self._asking.number(*place, cause.event_id)
@@ -268,9 +268,13 @@ class Tape:
             seen = HaltsSeen(scope, cause.event_id, number, ids)
             self._note_publication(halts_seen(seen, self.next_order()), is_refused=True)
 
+    def _notes_of(self, who: Publisher) -> bool:
+        """Whether what somebody is told, or publishes, is noted: in calls, while there is room."""
+        return who.in_call and len(self._made) < NOTES_MOST
+
     def _note_publication(self, event_id: str, *, is_refused: bool) -> None:
         who = current.get()
-        if who is not None and who.in_call and len(self._made) < NOTES_MOST:
+        if who is not None and self._notes_of(who):
             self._made.append((event_id, who.subscription, is_refused, self.now_ns()))
 
     def _note_released(self, upto: int, _is_plain: bool, _is_imported: bool) -> None:
