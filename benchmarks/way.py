@@ -41,9 +41,9 @@ from openoutcry import (
     SignalEvent,
 )
 
-ORDER_MOST = (35, 14)
-FILL_MOST = (48, 16)
-SIGNAL_MOST = (51, 19)
+ORDER_MOST = (36, 14)
+FILL_MOST = (49, 16)
+SIGNAL_MOST = (52, 19)
 """The most frames, and the most modules that they stand in, on the way of a journaled event: on Python 3.11 with
 apsw. Newer Pythons, and the standard library's sqlite3, need one less here or there. Three of them are the
 publisher's, who goes on before the handler is called."""

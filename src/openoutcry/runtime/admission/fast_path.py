@@ -204,7 +204,11 @@ class FastPath:
         )
         if commit is None:
             return False
-        seen.add(event_id)
+        if seen.limit > event_id > seen.newest:
+            seen.newest = event_id
+            seen.line.append(event_id)
+        else:
+            seen.add_other(event_id)
         self._most -= 1
         self._high += lane == "high"
         return commit

@@ -308,7 +308,7 @@ class Dispatcher:
         mixed = len(events) > 1 and len(set(map(type, events))) > 1
         bus.history.append(events, mixed=mixed)
         seen = bus.seen
-        if bus.rates is not None or len(seen) >= seen.room or at_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen.line) + len(seen.now) >= seen.room or at_ns >= seen.until_ns:
             self._note(events, at_ns)
         groups = bus.router.routes.get(events[0].__class__)
         if groups is not None and not mixed:
