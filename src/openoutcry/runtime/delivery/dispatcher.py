@@ -381,7 +381,7 @@ class Dispatcher:
             seen.keep(events, now_ns)
             if self._tap is not None:
                 self._tap(events, "high")
-        if bus.rates is not None or len(seen) >= seen.room or now_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen.line) + len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         positions = (position,) if position else None
         for group in bus.router.route(event):
@@ -406,7 +406,7 @@ class Dispatcher:
         bus.history.append(events)
         seen.keep(events, now_ns)
         self._note_control(event, is_kept=positions is not None or is_known)
-        if bus.rates is not None or len(seen) >= seen.room or now_ns >= seen.until_ns:
+        if bus.rates is not None or len(seen.line) + len(seen.now) >= seen.room or now_ns >= seen.until_ns:
             self._note(events, now_ns)
         takers: list[Subscription] = []
         for group in bus.router.route(event):
