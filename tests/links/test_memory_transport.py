@@ -11,7 +11,7 @@ from link_kit import a_group, a_seat
 from openoutcry.errors import Fenced, LogGone, Taken, Unreachable
 from openoutcry.links import Fault, MemoryHub, MemoryTransport
 from openoutcry.links.wire import pack
-from openoutcry.ports import Place, Seat
+from openoutcry.ports import Place, Seat, Transport
 from openoutcry.testing import run_virtual
 
 STEPS = ["claim", "claim record", "claim high", "claim normal", "claim tokens"]
@@ -81,14 +81,19 @@ async def test_a_request_that_is_late_is_done_after_it_was_given_up(firm: HubFir
         assert uptos(firm.hub) == [1, 2, 1]
 
 
+async def overtake(firm: HubFirm, old: Transport, new: Transport) -> None:
+    """Have a request of the holder be late, and claim its desk meanwhile."""
+    before = await seated(old, "floor", "old")
+    firm.hub.fail("append", Fault.LATE)
+    with pytest.raises(Unreachable):
+        await old.append(a_group(0, 1), before.tokens["normal"])
+    await new.claim(a_seat("floor", "new"), before)
+
+
 @in_virtual_time
 async def test_a_late_request_of_an_old_holder_is_refused(firm: HubFirm) -> None:
     async with opened(firm, "floor", "floor") as (old, new):
-        before = await seated(old, "floor", "old")
-        firm.hub.fail("append", Fault.LATE)
-        with pytest.raises(Unreachable):
-            await old.append(a_group(0, 1), before.tokens["normal"])
-        await new.claim(a_seat("floor", "new"), before)
+        await overtake(firm, old, new)
         await asyncio.sleep(firm.hub.late_s + 0.1)
         assert uptos(firm.hub) == []
 
@@ -96,11 +101,7 @@ async def test_a_late_request_of_an_old_holder_is_refused(firm: HubFirm) -> None
 @in_virtual_time
 async def test_a_late_request_is_lost_with_the_connection_when_the_power_is_cut(firm: HubFirm) -> None:
     async with opened(firm, "floor", "floor") as (old, new):
-        before = await seated(old, "floor", "old")
-        firm.hub.fail("append", Fault.LATE)
-        with pytest.raises(Unreachable):
-            await old.append(a_group(0, 1), before.tokens["normal"])
-        await new.claim(a_seat("floor", "new"), before)
+        await overtake(firm, old, new)
         firm.hub.forget_newest("normal", 1)  # the claim that would have it refused
         await asyncio.sleep(firm.hub.late_s + 0.1)
         assert uptos(firm.hub) == []

@@ -1,8 +1,11 @@
 """Whether a call knows the round that it names is as on the day, however long the others sleep now."""
 
 import asyncio
+from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 from replayed_firm import record
@@ -18,6 +21,7 @@ from openoutcry.journals.told import (
     round_not_known,
     writable,
 )
+from openoutcry.replay import Replayed
 from openoutcry.replay.change import change_of
 from openoutcry.replay.day import read_day
 from openoutcry.replay.engine import control_here, replay_here, what_if_here
@@ -25,6 +29,28 @@ from openoutcry.replay.engine import control_here, replay_here, what_if_here
 TICKS = 6
 LATE, A_BIT, EARLY = 0.03, 0.006, 0.0
 opens_after_s = EARLY
+
+
+Sleeps = Callable[[float], None]
+
+
+@pytest.fixture
+def sleeps(monkeypatch: pytest.MonkeyPatch) -> Sleeps:
+    """Says how long agents sleep from now on."""
+    return partial(monkeypatch.setitem, globals(), "opens_after_s")
+
+
+def a_day(folder: Path, app: Any) -> Path:
+    path = folder / "day.db"
+    record(path, app)
+    return path
+
+
+def same_again(path: Path, app: Any) -> Replayed:
+    found = replay_here(read_day(path), app, app.__name__)
+    assert found.differences == ()
+    assert found.identical
+    return found
 
 
 class RoundMet(Event, kw_only=True):
@@ -125,33 +151,24 @@ class Rivals(Meeting):
 
 @pytest.mark.parametrize(("then", "now"), [(EARLY, A_BIT), (A_BIT, EARLY)])
 def test_who_was_first_to_open_a_round_is_again(
-    then: float, now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    then: float, now: float, tmp_path: Path, sleeps: Sleeps
 ) -> None:
-    path = tmp_path / "day.db"
-    monkeypatch.setitem(globals(), "opens_after_s", then)
-    record(path, Rivals)
-    monkeypatch.setitem(globals(), "opens_after_s", now)
-    found = replay_here(read_day(path), Rivals, "rivals")
-    assert found.differences == ()
-    assert found.identical
+    sleeps(then)
+    path = a_day(tmp_path, Rivals)
+    sleeps(now)
+    same_again(path, Rivals)
 
 
 @pytest.mark.parametrize(("then", "now"), [(LATE, EARLY), (EARLY, A_BIT), (LATE, LATE)])
-def test_a_round_is_met_as_on_the_day(
-    then: float, now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "day.db"
-    monkeypatch.setitem(globals(), "opens_after_s", then)
-    record(path, Meeting)
+def test_a_round_is_met_as_on_the_day(then: float, now: float, tmp_path: Path, sleeps: Sleeps) -> None:
+    sleeps(then)
+    path = a_day(tmp_path, Meeting)
     with Recording(path) as recording:
         asked = recording.runs[0].rounds_not_known
     assert bool(asked) == (then == LATE)
     assert {who for who, _ in asked} <= {"abstainer", "watcher"}
-    monkeypatch.setitem(globals(), "opens_after_s", now)
-    found = replay_here(read_day(path), Meeting, "meeting")
-    assert found.differences == ()
-    assert found.identical
-    assert found.limits == ()
+    sleeps(now)
+    assert same_again(path, Meeting).limits == ()
 
 
 class Desk:
@@ -188,18 +205,15 @@ class Halting:
 
 @pytest.mark.parametrize("now", [EARLY, LATE])
 def test_who_looks_at_the_kill_switches_sees_those_of_the_day(
-    now: float, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    now: float, tmp_path: Path, sleeps: Sleeps
 ) -> None:
-    path = tmp_path / "day.db"
-    monkeypatch.setitem(globals(), "opens_after_s", LATE)
-    record(path, Halting)
+    sleeps(LATE)
+    path = a_day(tmp_path, Halting)
     with Recording(path) as recording:
         seen = recording.runs[0].halts_seen
     assert len(seen) == 1 + TICKS, "at first, and whenever it was otherwise"
-    monkeypatch.setitem(globals(), "opens_after_s", now)
-    found = replay_here(read_day(path), Halting, "halting")
-    assert found.differences == ()
-    assert found.identical
+    sleeps(now)
+    same_again(path, Halting)
 
 
 class Desks(Halting):
@@ -229,14 +243,11 @@ class Desks(Halting):
 
 
 def test_calls_at_once_and_tasks_that_are_left_behind_do_not_mix_what_is_told(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, sleeps: Sleeps
 ) -> None:
-    path = tmp_path / "day.db"
-    monkeypatch.setitem(globals(), "opens_after_s", LATE)
-    record(path, Desks)
-    found = replay_here(read_day(path), Desks, "desks")
-    assert found.differences == ()
-    assert found.identical
+    sleeps(LATE)
+    path = a_day(tmp_path, Desks)
+    same_again(path, Desks)
 
 
 class Killer:
@@ -264,12 +275,9 @@ class Killing(Halting):
             await bus.join()
 
 
-def test_without_who_pulled_a_kill_switch_nobody_sees_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    path = tmp_path / "day.db"
-    monkeypatch.setitem(globals(), "opens_after_s", 0.005)
-    record(path, Killing)
+def test_without_who_pulled_a_kill_switch_nobody_sees_it(tmp_path: Path, sleeps: Sleeps) -> None:
+    sleeps(0.005)
+    path = a_day(tmp_path, Killing)
     control, known = control_here(read_day(path), Killing, "killing")
     assert control.identical
     change = change_of(without=["killer"])

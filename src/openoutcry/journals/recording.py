@@ -17,7 +17,7 @@ from openoutcry.events import AnswerRecorded, MemoryRestored, RunStarted, TapeRe
 from openoutcry.events.records import is_record
 from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.tape import RecordedCall, RecordedPublication, Steps, read_steps
-from openoutcry.journals.told import HaltsSeen, read_halts_seen, round_not_known
+from openoutcry.journals.told import read_halts_seen, round_not_known
 from openoutcry.ports import Header, Level, Stored
 
 _PAGE: Final = 4_096
@@ -215,10 +215,13 @@ class RecordedRun:
         return Counter((who, round_id) for who, round_id in asked if round_id is not None)
 
     @cached_property
-    def halts_seen(self) -> list[tuple[str, HaltsSeen]]:
-        """Which kill switches calls were told of when they asked, where that was new, by subscription."""
+    def halts_seen(self) -> dict[tuple[str, str, str, int], tuple[str, ...]]:
+        """Which kill switches calls were told of, where that was new.
+
+        The ids are found by the subscription, the scope, the event's id, and the how manieth time it asked.
+        """
         found = ((one.subscription, read_halts_seen(one.event_id)) for one in self.made.values())
-        return [(who, seen) for who, seen in found if seen is not None]
+        return {(who, *seen[:3]): seen.ids for who, seen in found if seen is not None}
 
     def _add(self, position: int, record: object) -> None:
         self.last = position

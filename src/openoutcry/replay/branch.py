@@ -106,6 +106,7 @@ class Branch(Script):
         self.touched: set[str] = set()
         self.left_out: list[Entry] = []
         self.passed: set[str] = set()
+        self._lacks_switches = False  # whether a kill switch of the day, or a release, is not handed out
         self.bus: BranchBus | None = None
         self._known = known
         self._ready: set[str] = set()
@@ -125,8 +126,7 @@ class Branch(Script):
         """Whether an agent is touched, or the kill switches, given those that are active now, are others."""
         known = (self.day.by_id, self.day.begins.halts)
         is_new = any(halt.event_id and not any(halt.event_id in ids for ids in known) for halt in now)
-        gone = (*self.left_out, *(self.day.by_id[one] for one in self.passed if one in self.day.by_id))
-        return is_new or self.is_touched(name) or any(entry.stored.lane == "control" for entry in gone)
+        return is_new or self._lacks_switches or self.is_touched(name)
 
     def touch(self, name: str) -> None:
         """A subscription is not handed what it was handed on the day; nor are its agent's others."""
@@ -225,6 +225,7 @@ class Branch(Script):
         if event_id in self._ready:
             return True
         self.passed.add(event_id)
+        self._lacks_switches |= entry.stored.lane == "control"
         order_id = getattr(entry.event, "order_id", None)
         if entry.event.event_type == "order" and order_id and event_id not in self.published:
             self._gone_orders.add(order_id)
@@ -287,6 +288,7 @@ class Branch(Script):
         if order_id is None or order_id not in self._gone_orders:
             return True
         self.left_out.append(entry)
+        self._lacks_switches |= entry.stored.lane == "control"
         self._touch_takers(entry.event)
         return False
 

@@ -29,7 +29,6 @@ from openoutcry.journals.reading import JournalReader
 from openoutcry.journals.recording import RecordedEntry, RecordedRun, Recording, TapeGap
 from openoutcry.journals.showing import time_of
 from openoutcry.journals.tape import RecordedCall
-from openoutcry.journals.told import HaltsSeen
 from openoutcry.ports import Level, Stored
 from openoutcry.replay.earlier import earlier_of
 from openoutcry.replay.lives import Beginnings, Life, Lives, beginnings_of, journal_of
@@ -166,7 +165,7 @@ class Day:
     cut_rounds: set[tuple[str, str]] = field(default_factory=set)
     refused: set[str] = field(default_factory=set)
     not_known: Counter[tuple[str, str]] = field(default_factory=Counter)
-    halts_seen: dict[tuple[str, HaltsSeen], tuple[str, ...]] = field(default_factory=dict)
+    halts_seen: dict[tuple[str, str, str, int], tuple[str, ...]] = field(default_factory=dict)
     settled_ns: dict[str, int] = field(default_factory=dict)
     beyond: set[str] = field(default_factory=set)
     owed_ids: set[str] = field(default_factory=set)
@@ -462,7 +461,7 @@ def _read_tape(day: Day, reader: JournalReader) -> None:
                 )
     day.refused = {one.event_id for one in run.made.values() if one.was_refused}
     day.not_known = run.rounds_not_known
-    day.halts_seen = {(who, seen._replace(ids=())): seen.ids for who, seen in run.halts_seen}
+    day.halts_seen = run.halts_seen
 
 
 def _note_end(day: Day, call: RecordedCall, event_id: str, *, is_cut: bool) -> None:

@@ -3,7 +3,7 @@
 from collections import Counter
 
 from openoutcry.core.halts import Halt, halt_of
-from openoutcry.journals.told import Asking, HaltsSeen, writable
+from openoutcry.journals.told import Asking, writable
 from openoutcry.replay.day import Day
 from openoutcry.runtime.delivery.causation import Publisher
 
@@ -36,8 +36,8 @@ class Told:
             return now
         place = who.subscription, scope
         number = self._asking.number(*place, cause.event_id)
-        asked = HaltsSeen(writable(scope), writable(cause.event_id), number, ())
-        ids = self._day.halts_seen.get((who.subscription, asked), self._seen.get(place))
+        asked = who.subscription, writable(scope), writable(cause.event_id), number
+        ids = self._day.halts_seen.get(asked, self._seen.get(place))
         if ids is None:
             return now
         self._seen[place] = ids
