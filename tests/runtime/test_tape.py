@@ -31,6 +31,7 @@ from openoutcry.journals import (
     runs_of,
 )
 from openoutcry.ports import Journal, Level
+from openoutcry.runtime.delivery import tape
 
 MS = 1_000_000
 
@@ -528,6 +529,27 @@ async def test_publications_are_told_whose_ids_do_not_say_by_whom_they_were_made
 
 
 # -- crashes, recoveries, other files ------------------------------------------------------------------
+
+
+@virtual
+async def test_publications_that_there_is_no_room_to_note_are_said_to_be_missing(
+    disk: Disk, monkeypatch, caplog
+):
+    monkeypatch.setattr(tape, "NOTES_MOST", 3)
+    async with recorded_bus(disk.journal) as bus:
+
+        async def answer(event: Event) -> None:
+            for number in range(5):
+                bus.publish_nowait(a_tick(event_id=f"own-{number}"))
+
+        bus.subscribe("fill", answer, name="a")
+        await bus.publish(a_fill())
+        await bus.join()
+    (gap,) = the_run(disk.journal).gaps
+    assert "2 notes or events are missing" in gap.why
+    assert [r.getMessage() for r in caplog.records if "left out" in r.getMessage()] == [
+        "more happens than the journal takes: notes of the tape are left out"
+    ]
 
 
 @virtual

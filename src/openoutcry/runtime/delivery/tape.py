@@ -27,12 +27,15 @@ from openoutcry.core.retries import DeadLetter
 from openoutcry.events import encode, encode_many
 from openoutcry.journals.told import Asking, HaltsSeen, halts_seen, no_round
 from openoutcry.ports import Clock
-from openoutcry.runtime.delivery.causation import Publisher, current
+from openoutcry.runtime.delivery.causation import current
 
 log = logging.getLogger("openoutcry")
 
 NOTES_MOST: Final = 65_536
-"""So many notes wait for a commit; beyond that the oldest go, and the record says so."""
+"""So many notes of calls wait for a commit, and so many of publications; beyond that some are left out.
+
+The record says so.
+"""
 NOTES_DUE: Final = 4_096
 """So many notes are not left waiting: they go with the next commit."""
 BESIDE_MOST: Final = 16_384
@@ -233,7 +236,7 @@ class Tape:
 
     def _leave_out(self, count: int) -> None:
         if not self.left_out:
-            log.error("the journal takes nothing, and the oldest notes of the tape are left out")
+            log.error("more happens than the journal takes: notes of the tape are left out")
         self.left_out += count
 
     def deliver_control(self, event: Any, *, is_kept: bool) -> None:
@@ -259,23 +262,25 @@ class Tape:
         """Note which kill switches the current call was told of, if that is new to its subscription."""
         who = current.get()
         cause = None if who is None else who.cause()
-        if who is None or cause is None or not self._notes_of(who):
+        if who is None or cause is None or not who.in_call:
             return
         place = who.subscription, scope
         number = self._asking.number(*place, cause.event_id)
         if ids != self._halts_seen.get(place):
-            self._halts_seen[place] = ids
             seen = HaltsSeen(scope, cause.event_id, number, ids)
-            self._note_publication(halts_seen(seen, self.next_order()), is_refused=True)
+            if self._note_publication(halts_seen(seen, self.next_order()), is_refused=True):
+                self._halts_seen[place] = ids
 
-    def _notes_of(self, who: Publisher) -> bool:
-        """Whether what somebody is told, or publishes, is noted: in calls, while there is room."""
-        return who.in_call and len(self._made) < NOTES_MOST
-
-    def _note_publication(self, event_id: str, *, is_refused: bool) -> None:
+    def _note_publication(self, event_id: str, *, is_refused: bool) -> bool:
+        """Note what a call publishes, or is told. False: nobody's call runs, or there is no room."""
         who = current.get()
-        if who is not None and self._notes_of(who):
-            self._made.append((event_id, who.subscription, is_refused, self.now_ns()))
+        if who is None or not who.in_call:
+            return False
+        if len(self._made) >= NOTES_MOST:
+            self._leave_out(1)
+            return False
+        self._made.append((event_id, who.subscription, is_refused, self.now_ns()))
+        return True
 
     def _note_released(self, upto: int, _is_plain: bool, _is_imported: bool) -> None:
         self._released.append((upto, self.now_ns(), self.next_order()))
