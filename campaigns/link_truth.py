@@ -43,6 +43,7 @@ class DeskTruth:
         imported: What it has of each other desk, in the order of its journal.
         accepted: The ids for which a publisher was told True, at `disk` and above it if power is cut.
         handled: How often each id was handled.
+        quarantined: The ids of what its bus has put away, since it was in the handler at too many crashes.
         crashes: How often it was killed or its power cut.
         answers: How many of its appends were answered.
 
@@ -55,6 +56,7 @@ class DeskTruth:
         self.lost: set[str] = set()
         self.accepted: set[str] = set()
         self.handled: Counter[str] = Counter()
+        self.quarantined: set[str] = set()
         self.crashes = 0
         self.answers = 0
 
@@ -126,7 +128,7 @@ class Truth:
                 lacking = [one.event_id for one in other.own if one.event_id not in there]
                 if lacking:
                     found.append(f"{desk.name} lacks {len(lacking)} of {other.name}: {lacking[:5]}")
-            waiting = sorted(desk.all_ids() - set(desk.handled))
+            waiting = sorted(desk.all_ids() - set(desk.handled) - desk.quarantined)
             if waiting:
                 found.append(f"{desk.name} has not handled {len(waiting)}: {waiting[:5]}")
         return found

@@ -340,6 +340,12 @@ class Desk:
         """Return True if a kill switch is not only handled at once, but in the journal."""
         return bus._bus.fenced is None  # noqa: SLF001
 
+    def look_at_letters(self) -> None:
+        """Note what was put away, after as many crashes as that takes."""
+        if self.bus is not None and self.truth.crashes >= self.world.persistence.crash_attempts:
+            letters = self.bus.dead_letters()
+            self.truth.quarantined |= {one.event.event_id for one in letters if one.reason == "quarantined"}
+
     # -- its end
 
     def end(self, *, power: bool) -> None:
@@ -593,6 +599,8 @@ class World:
         ends_s = self.loop.time() + REST_S
         while self.loop.time() < ends_s:
             await asyncio.sleep(1)
+            for desk in self.desks:
+                desk.look_at_letters()
             has_all = not self.truth.missing() and not self.truth.halts(self._active())
             if has_all and all(map(self._is_at_rest, self.desks)):
                 break
