@@ -581,6 +581,7 @@ class World:
             hub.delete(log)
         elif kind == "forget":
             hub.forget_newest(log, chance.whole(1, 6))
+            self.truth.forgets(log)
         elif kind == "flip" and facts.last:
             hub.flip(log, chance.whole(facts.first, facts.last))
 
