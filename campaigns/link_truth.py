@@ -24,7 +24,7 @@ class Known(msgspec.Struct):
 
 
 class Appended(msgspec.Struct):
-    """A group, as the engine was given it: by the holder of which claim, and whether it had an answer."""
+    """A group, as the engine was given it: by which process, and whether that log knew the last claim."""
 
     desk: str
     log: LogName
@@ -33,6 +33,7 @@ class Appended(msgspec.Struct):
     after: int
     upto: int
     holder: str
+    is_fenced: bool = True
 
 
 class DeskTruth:
@@ -109,17 +110,11 @@ class Truth:
     def __init__(self, names: Iterable[str]) -> None:
         self.desks: dict[str, DeskTruth] = {name: DeskTruth(name) for name in names}
         self.appended: list[Appended] = []
-        self.forgetful: dict[LogName, int] = {}
-        """The logs that have forgotten their end, and how much had been appended by then."""
         self.asks: int = 0
         self.pulled: set[str] = set()
         self.released: set[str] = set()
         self.unsure: set[str] = set()
         self.releasing: set[str] = set()
-
-    def forgets(self, log: LogName) -> None:
-        """Note that a log forgets its end."""
-        self.forgetful.setdefault(log, len(self.appended))
 
     # -- what must come, and is waited for
 
@@ -163,16 +158,11 @@ class Truth:
     def _holders(self) -> Found:
         """Two holders of a desk never take turns: what the first one appends is before the second's.
 
-        But a log that has forgotten its end may have forgotten a claim with it, and cannot refuse whom it has
-        let in before.
+        But a log that has forgotten a claim with its end refuses nobody until the next one.
         """
         found = []
         for name in self.desks:
-            order = [
-                one.holder
-                for number, one in enumerate(self.appended)
-                if one.desk == name and number < self.forgetful.get(one.log, len(self.appended))
-            ]
+            order = [one.holder for one in self.appended if one.desk == name and one.is_fenced]
             left: set[str] = set()
             for before, after in pairwise(order):
                 if after != before:

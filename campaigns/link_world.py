@@ -110,6 +110,8 @@ class ModelHub(MemoryHub):
         self._world = world
         self._chance = world.chance.stream("engine")
         self.on_step = self._becomes
+        self._open: set[tuple[LogName, str]] = set()
+        """The desks whose last claim a log has forgotten."""
 
     def _becomes(self, desk: str, step: str) -> Fault | None:
         world, chance = self._world, self._chance
@@ -132,10 +134,25 @@ class ModelHub(MemoryHub):
         place = self.append(log, desk, data, token)
         made, group = self.made(log), unpack(data)
         self._world.truth.appended.append(
-            Appended(desk, log, made, group.journal, group.after, group.upto, holder)
+            Appended(
+                desk, log, made, group.journal, group.after, group.upto, holder, (log, desk) not in self._open
+            )
         )
         self._world.note(f"{desk} {log} {group.after}-{group.upto} at {place} by {holder}")
         return place
+
+    def claim(self, log: LogName, desk: str, expected: int) -> int:
+        """Claim a desk in a log."""
+        place = super().claim(log, desk, expected)
+        self._open.discard((log, desk))
+        return place
+
+    def forget_newest(self, log: LogName, count: int) -> None:
+        """Have a log forget its end, and note which claims go with it."""
+        desks = [desk.name for desk in self._world.desks]
+        before = {name: self.tokens(name)[log] for name in desks}
+        super().forget_newest(log, count)
+        self._open |= {(log, name) for name in desks if self.tokens(name)[log] != before[name]}
 
     def vacate(self, desk: str) -> None:
         """Note that the holder of a desk is known to be dead, as the lock of its journal's file would say."""
@@ -581,7 +598,6 @@ class World:
             hub.delete(log)
         elif kind == "forget":
             hub.forget_newest(log, chance.whole(1, 6))
-            self.truth.forgets(log)
         elif kind == "flip" and facts.last:
             hub.flip(log, chance.whole(facts.first, facts.last))
 

@@ -108,6 +108,21 @@ async def test_a_late_request_is_lost_with_the_connection_when_the_power_is_cut(
 
 
 @in_virtual_time
+async def test_who_claims_after_a_log_has_lost_its_end_gets_no_place_that_the_last_holder_had(
+    firm: HubFirm,
+) -> None:
+    async with opened(firm, "floor", "floor") as (old, new):
+        before = await seated(old, "floor", "old")
+        firm.hub.forget_newest("normal", 1)  # the claim, so that its place is given again
+        seat = await new.claim(a_seat("floor", "new"), before)
+        assert seat.tokens == {"high": before.tokens["high"] + 1, "normal": before.tokens["normal"] + 1}
+        with pytest.raises(Fenced):
+            await old.append(a_group(0, 1), before.tokens["normal"])
+        await new.append(a_group(0, 2), seat.tokens["normal"])
+        assert uptos(firm.hub) == [2]
+
+
+@in_virtual_time
 async def test_faults_of_one_desk_are_not_those_of_another(firm: HubFirm) -> None:
     async with opened(firm, "floor", "street") as (floor, street):
         firm.hub.fail("facts", desk="street")

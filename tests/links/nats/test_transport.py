@@ -5,9 +5,10 @@ from typing import Any
 
 import pytest
 from link_kit import a_group, a_seat
+from msgspec.structs import replace
 from nats_kit import a_firm, a_link, eventually, opened
 
-from openoutcry.errors import LogGone, Unreachable
+from openoutcry.errors import Fenced, LogGone, Unreachable
 from openoutcry.links.nats.servers import Servers
 from openoutcry.links.nats.subjects import Subjects
 from openoutcry.links.nats.transport import NatsTransport
@@ -47,6 +48,24 @@ def test_a_log_that_was_deleted_is_made_again_and_wants_a_new_claim(one_node: Se
             seat = await floor.claim(a_seat(), seat)
             await floor.append(a_group(2, 3), seat.tokens["normal"])
             assert (await floor.last("normal", "floor")).upto == 3
+
+    asyncio.run(main())
+
+
+def test_no_claim_has_the_place_that_the_last_holder_had(one_node: Servers) -> None:
+    """As a power cut leaves it, when a log has lost its end: the record names the place that comes next."""
+
+    async def main() -> None:
+        firm = a_firm()
+        async with opened(a_link(one_node, firm), a_link(one_node, firm)) as (old, new):
+            seat = await old.claim(a_seat("floor", "old"), None)
+            next_one = seat.tokens["normal"] + 1
+            seat = await old.renew(replace(seat, tokens={**seat.tokens, "normal": next_one}))
+            claimed = await new.claim(a_seat("floor", "new"), seat)
+            assert claimed.tokens["normal"] == next_one + 1
+            with pytest.raises(Fenced):
+                await old.append(a_group(0, 1), next_one)
+            await new.append(a_group(0, 2), claimed.tokens["normal"])
 
     asyncio.run(main())
 

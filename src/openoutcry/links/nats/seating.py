@@ -68,7 +68,10 @@ class Seating:
         first = await self._write(replace(seat, tokens={}), _renewal(now))
         tokens: dict[LogName, int] = {}
         for log in LOGS:
-            tokens[log] = await self._claim(log, seat, before[log])
+            token = await self._claim(log, seat, before[log])
+            if now is not None and token == now.tokens.get(log):  # the log has forgotten its end
+                token = await self._claim(log, seat, token)
+            tokens[log] = token
         return await self._write(replace(seat, tokens=tokens), first.renewal)
 
     async def renew(self, seat: Seat) -> Seat:
