@@ -149,10 +149,10 @@ class ModelHub(MemoryHub):
 
     def forget_newest(self, log: LogName, count: int) -> None:
         """Have a log forget its end, and note which claims go with it."""
-        desks = [desk.name for desk in self._world.desks]
-        before = {name: self.tokens(name)[log] for name in desks}
+        before = self._log(log).tokens
         super().forget_newest(log, count)
-        self._open |= {(log, name) for name in desks if self.tokens(name)[log] != before[name]}
+        after = self._log(log).tokens
+        self._open |= {(log, desk) for desk in before if after.get(desk) != before[desk]}
 
     def vacate(self, desk: str) -> None:
         """Note that the holder of a desk is known to be dead, as the lock of its journal's file would say."""
