@@ -14,8 +14,9 @@ import json
 import sys
 from collections.abc import Awaitable, Callable, Sequence
 from functools import partial
-from itertools import count
+from itertools import count, cycle
 from pathlib import Path
+from random import Random
 from time import perf_counter
 from typing import Any, NamedTuple
 
@@ -27,6 +28,7 @@ from subjects.openoutcry_bus import kill_switch, market_data, order, signal
 
 import openoutcry
 from openoutcry import EventBus, PersistenceConfig
+from openoutcry.trading import MarketDataEvent
 
 REPETITIONS_MIN = 5
 BURST_COUNT = 1_000
@@ -93,6 +95,27 @@ async def fan_out(limits: Limits, handlers_count: int, way: str) -> list[float]:
     return await repeat(
         lambda: [market_data() for _ in range(BURST_COUNT)], sender(bus, way), BURST_COUNT, limits
     )
+
+
+async def foreign_ids(limits: Limits, way: str, ids: str) -> list[float]:
+    """Ticks that bring ids of their own to one handler: random ones, or those of two feeds in turns."""
+    bus = EventBus()
+    bus.subscribe(MARKET_DATA, trivial("async"))
+    await bus.start()
+    feeds = (count(), count())
+    in_turns = (
+        f"{name}-{next(feed):012d}" for name, feed in cycle(zip(("xnas", "bats"), feeds, strict=True))
+    )
+    chance = Random(0)
+    next_id = partial(next, in_turns) if ids == "two feeds" else lambda: f"{chance.getrandbits(128):032x}"
+
+    def prepare() -> list[Any]:
+        return [
+            MarketDataEvent(event_id=next_id(), symbol="AAPL", price=100.5, volume=1.0)
+            for _ in range(BURST_COUNT)
+        ]
+
+    return await repeat(prepare, sender(bus, way), BURST_COUNT, limits)
 
 
 async def mixed(limits: Limits, way: str) -> list[float]:
@@ -321,6 +344,9 @@ LINES: dict[str, Callable[[Limits], Awaitable[list[float]]]] = {
     "1 handler, publish_many": partial(fan_out, handlers_count=1, way="many"),
     "8 handlers, publish_many": partial(fan_out, handlers_count=8, way="many"),
     "32 handlers, publish_many": partial(fan_out, handlers_count=32, way="many"),
+    "random ids, publish": partial(foreign_ids, way="publish", ids="random"),
+    "random ids, publish_many": partial(foreign_ids, way="many", ids="random"),
+    "ids of two feeds, publish": partial(foreign_ids, way="publish", ids="two feeds"),
     "three types mixed, publish": partial(mixed, way="publish"),
     "three types mixed, publish_many": partial(mixed, way="many"),
     "one at a time": one_at_a_time,
