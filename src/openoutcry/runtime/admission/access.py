@@ -1,16 +1,19 @@
 """Access: who may publish what. It checks the bus's phase, the event, and who may release."""
 
+from types import WrapperDescriptorType
 from typing import Any
 
 from openoutcry.core.halts import is_release
 from openoutcry.errors import BusClosed, InvalidEvent, NotAuthorised, PublishError
 from openoutcry.events import HIGH_PRIORITY_EVENT_TYPES, RECORDS, EventType, encode, event_type_of
 from openoutcry.runtime.delivery.causation import current, restoring
+from openoutcry.runtime.delivery.error_log import safe_repr
 from openoutcry.runtime.delivery.state import BusState
 
 HIGH_TYPES = frozenset(str(t.value) for t in HIGH_PRIORITY_EVENT_TYPES)
 KILL_SWITCH = str(EventType.KILL_SWITCH.value)
 _CLOSED = ("stopping", "stopped")
+_COMPARISONS = ("__eq__", "__ne__", "__lt__", "__le__", "__gt__", "__ge__", "__hash__")
 
 
 class Access:
@@ -58,11 +61,7 @@ class Access:
                     "start it again, or publish before stop()"
                 )
         event_type = event_type_of(event)
-        event_id = getattr(event, "event_id", None)
-        if not isinstance(event_id, str) or not event_id:
-            raise InvalidEvent(
-                f"{type(event).__name__}.event_id is {event_id!r}; it must be a non-empty string"
-            )
+        check_id(event)
         if event_type in RECORDS:
             raise InvalidEvent(
                 f"event_type is {str(event_type)!r}: only the bus itself writes events of this type, as "
@@ -85,6 +84,33 @@ class Access:
                 f"{source!r} may not release a kill switch; take bus.releaser({source!r}) before the start, "
                 f"and release through that (allowed by kill_switch_releasers: {sorted(self.releasers)})"
             )
+
+
+def check_id(event: Any) -> None:
+    """Raise `InvalidEvent` if an event has no id: text that is not empty, and compares as text does."""
+    event_id = getattr(event, "event_id", None)
+    if event_id.__class__ is str and event_id:
+        return
+    if not isinstance(event_id, str) or not event_id:
+        raise InvalidEvent(
+            f"{type(event).__name__}.event_id is {safe_repr(event_id)}; it must be a non-empty string"
+        )
+    kind = type(event_id)
+    own = [name for name in _COMPARISONS if not isinstance(getattr(kind, name), WrapperDescriptorType)]
+    if own:
+        raise InvalidEvent(
+            f"{type(event).__name__}.event_id is of class {kind.__name__}, which has a {own[0]} of its own: "
+            "ids may not compare as their text does; give it as a plain str"
+        )
+
+
+def has_id(event: Any) -> bool:
+    """Return True if `check_id` raises nothing."""
+    try:
+        check_id(event)
+    except InvalidEvent:
+        return False
+    return True
 
 
 def is_urgent(event: Any, *, priority: bool) -> bool:

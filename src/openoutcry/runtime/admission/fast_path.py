@@ -2,8 +2,8 @@
 
 An event passes here if its class is known, credit is left, its loop runs in this thread and its id is new. An
 event of a plain class is staged for the next delivery, one of a durable class for the next commit. Whatever
-else it is (a kill switch, a duplicate, the first of its class, one too many), the answer is "not here",
-nothing has changed, and `Admission` looks at everything.
+else it is (a kill switch, a duplicate, the first of its class, one too many, one with an id that is no text),
+the answer is "not here", nothing has changed, and `Admission` looks at everything.
 
 `publish` writes out what is done for most events: one more of the class that was staged last. `admit` does it
 for all that may pass here.
@@ -123,17 +123,19 @@ class FastPath:
                 len(staged) < self._most
                 and get_ident() == self._place._thread_id  # noqa: SLF001 - see `ownership`
                 and (cls is self._newest_class or (staged and self._mixes(cls)))
+                and (event_id := event.event_id).__class__ is str
             ):
-                event_id, seen = event.event_id, self._seen
+                seen = self._seen
                 limit = seen.limit
-                if limit and limit > event_id > seen.newest:
+                if not limit:
+                    if event_id in seen.now or event_id in seen.before or not event_id:
+                        return await self._slow.publish(event)
+                    seen.now.add(event_id)
+                elif limit > event_id > seen.newest:
                     seen.newest = event_id
                     seen.line.append(event_id)
-                elif limit or event_id in seen.now or event_id in seen.before:
-                    if not seen.add_other(event_id):
-                        return await self._slow.publish(event)
-                else:
-                    seen.now.add(event_id)
+                elif not seen.add_other(event_id):
+                    return await self._slow.publish(event)
                 if self._tracker.calls:
                     stamp_cause(self._bus, event)
                 staged.append(event)
@@ -166,6 +168,8 @@ class FastPath:
         if cls not in self._plain:
             return self._admit_durable(event, vote) if cls in self.durable else False
         event_id, seen = event.event_id, self._seen
+        if event_id.__class__ is not str:
+            return False
         if seen.limit > event_id > seen.newest:
             seen.newest = event_id
             seen.line.append(event_id)
@@ -185,6 +189,8 @@ class FastPath:
     def _admit_durable(self, event: Any, vote: Vote | None) -> Commit | bool:
         """Take an event of a durable class into the next commit."""
         event_id, seen = event.event_id, self._seen
+        if event_id.__class__ is not str or not event_id:
+            return False
         if not seen.limit > event_id > seen.newest and event_id in seen:
             return False
         if self._tracker.calls:

@@ -25,7 +25,14 @@ from openoutcry.core.pressure import Admit, Refusal, Refuse, Wait
 from openoutcry.errors import BusClosed, ConfigError, OpenOutcryError, SeatLost
 from openoutcry.events import Event, event_type_of, fixed_event_type
 from openoutcry.ports import Entry, Level
-from openoutcry.runtime.admission.access import HIGH_TYPES, KILL_SWITCH, Access, is_kill_switch, is_urgent
+from openoutcry.runtime.admission.access import (
+    HIGH_TYPES,
+    KILL_SWITCH,
+    Access,
+    has_id,
+    is_kill_switch,
+    is_urgent,
+)
 from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.arrivals import Arrivals
 from openoutcry.runtime.admission.durable import DurableAdmission
@@ -248,7 +255,7 @@ class Admission:
             self.check_thread("publish")
             # (Checked before its level is asked for: a bus that is stopped opens its journal for nobody.)
             self.kill_switches.check_is_kept(self._durable.level(self.access.check(event), level))
-        is_again = self.slot.is_pending(getattr(event, "event_id", ""))
+        is_again = has_id(event) and self.slot.is_pending(event.event_id)
         verdict = self.admit_one(event, priority, level)
         if isinstance(verdict, Commit):
             self._durable.commit_now(event, verdict, is_again=is_again)

@@ -13,6 +13,7 @@ from typing import Any
 from openoutcry.core.terms import names
 from openoutcry.errors import InvalidEvent, SignalRefused, UnknownRound
 from openoutcry.events import RoundAbstained
+from openoutcry.runtime.admission.access import check_id
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import Cause, current
 from openoutcry.runtime.delivery.state import BusState
@@ -95,6 +96,7 @@ class Signals:
         `travels`: it votes on another desk, so that it is journaled whatever the settings say.
         """
         admission = self._admission
+        check_id(signal)
         is_known = signal.event_id in admission.seen
         ballot = Ballot(self._rounds, signal, agent, asked_ns, travels=travels)
         level = "process" if travels and not admission.level_of(signal) else None

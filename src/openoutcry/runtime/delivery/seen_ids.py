@@ -21,7 +21,7 @@ long as that says: so ticks, and other types that come in great numbers, push ou
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain, islice
-from operator import lt
+from operator import countOf, lt
 from string import ascii_letters, digits
 from typing import Any, Final
 
@@ -187,10 +187,10 @@ class SeenIds:
         return self.add_other(event_id)
 
     def add_other(self, event_id: str) -> bool:
-        """Remember an id that is not between `newest` and `limit`. False: it was known."""
+        """Remember an id that is not between `newest` and `limit`. False: it was known, or it is empty."""
         if self.newest and self._hashed_to < event_id <= self.newest:
             self._hash()
-        if event_id in self.before:
+        if event_id in self.before or not event_id:
             return False
         now = self.now
         count = len(now)
@@ -198,12 +198,14 @@ class SeenIds:
         return len(now) > count
 
     def add_all(self, ids: list[str]) -> bool:
-        """Remember ids, all or none. False: one of them was known, or comes twice."""
+        """Remember ids, all or none. False: one of them was known, comes twice, or is no id."""
+        if countOf(map(type, ids), str) < len(ids):
+            return False
         if self.limit > ids[-1] and ids[0] > self.newest and all(map(lt, ids, islice(ids, 1, None))):
             self.newest = ids[-1]
             self.line += ids
             return True
-        if not self.are_new(ids):
+        if not self.are_new(ids) or "" in ids:
             return False
         now = self.now
         count = len(now)
