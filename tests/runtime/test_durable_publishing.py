@@ -300,6 +300,18 @@ async def test_a_receipt_for_a_duplicate_names_the_position_of_the_first(disk: D
 
 
 @virtual
+async def test_a_receipt_names_a_duplicate_of_an_earlier_life_where_the_credit_is_used_up(disk: Disk):
+    before = orders(30)
+    async with a_bus(disk.journal) as bus:
+        await bus.publish_many(before)
+    async with a_bus(disk.restarted(), max_queue_size=20) as bus:
+        await bus.publish(an_order("o-0"))
+        for order in before:  # each takes some of the credit, and some of them the last of it
+            _, again = await asyncio.gather(bus.publish(an_order("new")), bus.publish_receipt(order))
+            assert (again.outcome, again.position) == ("duplicate", before.index(order) + 1)
+
+
+@virtual
 async def test_a_receipt_is_not_called_a_duplicate_for_what_somebody_else_published_twice():
     async with a_bus(MemoryJournal()) as bus:
         mine, other = orders(2)

@@ -197,7 +197,8 @@ class Admission:
     ) -> bool:
         """Publish an event that the fast path has not taken; wait for room, a token, or its commit."""
         bus = self._bus
-        is_plain = not priority and level is None and vote is None
+        # (A receipt asks whether the journal has the event, which the fast path does not.)
+        is_plain = not priority and level is None and vote is None and answer is None
         admitted = self._admit_on_new_credit(event) if is_plain else False
         if admitted is not False:
             return admitted is True or await self.committed(event, admitted)
