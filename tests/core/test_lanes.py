@@ -440,3 +440,18 @@ def test_what_waits_when_another_journal_takes_over_stands_nowhere_any_more(in_o
     lane.forget_positions()
     assert list(lane.open_runs(9)) == []
     assert [take(lane, 1).positions for _ in range(3)] == [None, None, None]
+
+
+def test_what_becomes_of_a_retry_changes_nothing_for_the_call_that_is_abandoned():
+    """It goes on, and its batch says what it is about."""
+    lane = lane_of("a", "b")
+    first = take(lane)
+    next(first.iterator)
+    fail(lane, first)
+    lane.retry(first, 5, in_order=False)
+    take(lane)
+    again = take(lane, now_ns=5)
+    lane.give_back(again)
+    assert (first.events, first.current) == (["a"], "a")
+    assert again.current is None
+    assert list(lane.waiting_events()) == ["a"]

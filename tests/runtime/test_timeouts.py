@@ -18,7 +18,7 @@ from bus_helpers import (
     virtual,
 )
 
-from openoutcry import NO_RETRY, EventBus, RetryPolicy
+from openoutcry import NO_RETRY, Event, EventBus, RetryPolicy
 
 TWICE = RetryPolicy(attempts=2, first_s=1.0, jitter=0.0)
 
@@ -210,3 +210,45 @@ async def test_time_outs_go_by_the_clock_of_the_bus():
         await bus.publish(a_tick())
         await bus.join()
         assert now_s() == 3600
+
+
+class Outliving:
+    """A handler whose first call goes on for 40 s, whatever cancels it, and then publishes."""
+
+    def __init__(self, bus: EventBus) -> None:
+        self.bus = bus
+        self.calls_count = 0
+        self.made: list[Event] = []
+
+    async def on_event(self, _event: Any) -> None:
+        self.calls_count += 1
+        if self.calls_count > 1:
+            await asyncio.sleep(20)
+            return
+        end_s = now_s() + 40
+        while now_s() < end_s:
+            with contextlib.suppress(asyncio.CancelledError):
+                await asyncio.sleep(end_s - now_s())
+        self.made.append(Event(event_type="late"))
+        await self.bus.publish(self.made[0])
+
+
+@pytest.mark.parametrize("in_order", [False, True])
+@pytest.mark.parametrize("timeout_s", [2, None])
+@virtual
+async def test_what_an_abandoned_call_publishes_after_a_stop_and_a_start_has_its_cause(timeout_s, in_order):
+    """CONTRACT 12: also where its event has been taken again, and given back at the stop."""
+    bus = EventBus()
+    handler, tick = Outliving(bus), a_tick()
+    bus.subscribe(
+        tick.event_type, handler.on_event, timeout_s=timeout_s, retry=RetryPolicy(in_order=in_order)
+    )
+    await bus.start()
+    await bus.publish(tick)
+    await asyncio.sleep(3.5)
+    assert handler.calls_count == (1 if timeout_s is None else 2)
+    await bus.stop(timeout_s=0.5)
+    await bus.start()
+    await asyncio.sleep(60)
+    assert [event.causation_id for event in handler.made] == [tick.event_id]
+    await bus.stop()

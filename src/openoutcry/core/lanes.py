@@ -337,9 +337,12 @@ class Lane:
         self._stretches.insert(next(behind, len(self._stretches)), stretch)
 
     def retry(self, batch: Batch, at_ns: int, *, in_order: bool) -> None:
-        """Queue the one event of a failed `batch` again, not before `at_ns`."""
-        attempts = batch.attempts + 1
-        stretch = Stretch(batch.events, batch.first, batch.admitted_ns, batch.positions, attempts, at_ns)
+        """Queue the one event of a failed `batch` again, not before `at_ns`.
+
+        In a list of its own: the call may go on, abandoned, and `batch` says what it is about.
+        """
+        attempts, events = batch.attempts + 1, batch.events[:]
+        stretch = Stretch(events, batch.first, batch.admitted_ns, batch.positions, attempts, at_ns)
         self.waiting += 1
         self.retried += 1
         if in_order:

@@ -169,23 +169,27 @@ class CallGuard:
 
     def leave_call(self) -> None:
         """Go on without the current call: its event waits again, and no attempt is counted."""
-        worker = self._worker
-        batch = worker.batch
+        batch = self._worker.batch
         assert batch is not None
-        event = batch.current
         self.abandoned = True
-        worker.mailbox.release(batch)
-        batch.events, batch.is_shared = [event], False  # what the call still makes has its cause
-        batch.iterator = iter(batch.events)
-        next(batch.iterator)
+        self._release(batch)
         if not self._blocks:  # a thread would not notice
-            worker.task.cancel("the subscription is restarted")
+            self._worker.task.cancel("the subscription is restarted")
 
     def outlive_stop(self) -> None:
         """The bus stops without the current call, which did not end: its event waits for the next start."""
         self.abandoned = True
         if self._worker.batch is not None:
-            self._worker.mailbox.release(self._worker.batch)
+            self._release(self._worker.batch)
+
+    def _release(self, batch: Batch) -> None:
+        """Have the event of the current call wait again. What the call still makes has its cause."""
+        event = batch.current
+        self._worker.mailbox.release(batch)
+        if event is not None:
+            batch.events, batch.is_shared = [event], False
+            batch.iterator = iter(batch.events)
+            next(batch.iterator)
 
     def retire(self) -> None:
         """End without a current call: another worker takes the place."""
