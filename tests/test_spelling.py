@@ -1,6 +1,7 @@
 """Near misses of names: which are found, which are left alone, and where the warning points."""
 
 import warnings
+from time import perf_counter
 
 import pytest
 from hypothesis import given
@@ -50,6 +51,14 @@ def test_a_name_of_other_letters_is_another_name(name):
 )
 def test_a_slip_of_the_keyboard_is_told_from_a_name_of_its_own(name, meant):
     assert nearest(name, KNOWN) == meant
+
+
+def test_a_name_of_a_million_characters_is_compared_with_none_in_vain():
+    long = "x" * 1_000_000
+    began_s = perf_counter()
+    assert nearest(long, [*KNOWN, f"{long}y"]) is None
+    assert nearest("tremd", [*KNOWN, long]) == "trend"
+    assert perf_counter() - began_s < 10
 
 
 @given(st.text(), st.text())

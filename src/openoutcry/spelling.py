@@ -15,6 +15,8 @@ _SHORTEST = 4
 """Shorter names are too like each other for a hint."""
 _SHORT = 7
 """Up to this length one slip is allowed for, and two in longer names."""
+_LONGEST = 200
+"""Longer ones are no slips of the keyboard: to compare two of a million characters takes hours."""
 
 
 def form_of(name: str) -> str:
@@ -34,10 +36,15 @@ def nearest(name: str, known: Iterable[str]) -> str | None:
     Names that differ in their digits are meant to differ.
     """
     form = form_of(name)
-    if len(form) < _SHORTEST:
+    if not _SHORTEST <= len(form) <= _LONGEST:
         return None
     most = 1 if len(form) <= _SHORT else 2
-    near = ((_slips(form, form_of(other)), other) for other in known if _digits(other) == _digits(name))
+    digits = _digits(name)
+    near = (
+        (_slips(form, other_form), other)
+        for other in known
+        if abs(len(other_form := form_of(other)) - len(form)) <= most and _digits(other) == digits
+    )
     slips, found = min(near, default=(most + 1, None))
     return found if slips <= most else None
 
