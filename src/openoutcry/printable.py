@@ -10,6 +10,8 @@ Here these are shown as escapes such as `\x1b` and `\u202e`:
 
 Letters with accents, CJK, symbols and emoji stay as they are, but for the joiners within composed emoji. What
 is escaped once is not escaped again.
+
+Half a surrogate pair cannot even be written: names that have one are refused, other text is escaped.
 """
 
 import re
@@ -28,6 +30,23 @@ _OWN: Final = re.compile(
 )
 _LINE_FEED: Final = "\n"
 MESSAGE_MOST: Final = 20_000
+
+
+def unwritable(text: str) -> str:
+    """Return what is wrong with text that no file can hold, in words; empty if nothing is.
+
+    That is half a surrogate pair: from a file name that is no UTF-8, or from text cut within a character.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError as problem:
+        return f"{text[problem.start]!r} in it is half a surrogate pair, which cannot be written"
+    return ""
+
+
+def writable(text: str) -> str:
+    r"""Return text as a file can hold it: half a surrogate pair becomes an escape such as `\ud83d`."""
+    return text.encode("utf-8", "backslashreplace").decode()
 
 
 def is_obeyed(character: str) -> bool:

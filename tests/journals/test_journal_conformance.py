@@ -519,3 +519,16 @@ def test_text_that_no_database_takes_does_not_keep_a_halt_out(journal: Journal) 
     (found,) = journal.halts()
     assert found.event_id == "k-1"
     assert "half" in found.reason
+
+
+@pytest.mark.parametrize(
+    "place", [("firm", "half \ud800"), ("half \ud800", "k-1"), ("\ud83d\ude00", "\ud800")]
+)
+def test_a_halt_under_a_name_that_no_database_takes_is_released_under_it(
+    journal: Journal, place: tuple[str, str]
+) -> None:
+    other = Halt(scope="ES", event_id="k-2")
+    journal.write((), Changes(halts=[Halt(scope=place[0], event_id=place[1]), other]))
+    assert len(journal.halts()) == 2
+    journal.write((), Changes(released=[place]))
+    assert journal.halts() == [other]

@@ -13,9 +13,10 @@ from openoutcry.errors import JournalCorrupt
 from openoutcry.journals import schema, snapshots
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain, Row
-from openoutcry.journals.sealing import rows_of, rows_sealed, sealed, storable
+from openoutcry.journals.sealing import halt_place, rows_of, rows_sealed, sealed
 from openoutcry.journals.seals import End, Seals, settings, touched
 from openoutcry.ports import BuriedEvent, Changes, CursorState, Suspect
+from openoutcry.printable import writable
 
 _SAVE_CURSOR: Final = "INSERT OR REPLACE INTO cursors VALUES(?, ?, ?, ?, ?, ?)"
 _DROP_CURSOR: Final = "DELETE FROM cursors WHERE subscription = ? AND lane = ?"
@@ -87,7 +88,7 @@ def save(db: Connection, changes: Changes, chain: Chain) -> None:
     if changes.cleared:
         db.run_many(_CLEAR, changes.cleared)
     if changes.released:
-        db.run_many(_RELEASE, changes.released)
+        db.run_many(_RELEASE, [halt_place(*place) for place in changes.released])
     if changes.halts:
         db.run_many(_HALT, [_halt_row(halt, chain) for halt in changes.halts])
     snapshots.save(db, changes, chain)
@@ -117,14 +118,14 @@ def _around_floor(subscription: str, lane: str, takes: tuple[str, ...]) -> tuple
 
 
 def _letter_row(letter: BuriedEvent, chain: Chain) -> tuple[Any, ...]:
-    texts = (letter.reason, storable(letter.error), storable(letter.traceback))
+    texts = (letter.reason, writable(letter.error), writable(letter.traceback))
     values = (letter.subscription, letter.lane, letter.position, *texts, letter.attempts, letter.wall_ns)
     return *values, letter.payload, chain.seal(json.dumps([*values, letter.payload.decode()]))
 
 
 def _halt_row(halt: Halt, chain: Chain) -> tuple[Any, ...]:
-    texts = (storable(text) for text in (halt.scope, halt.event_id, halt.by, halt.reason))
-    return sealed((*texts, halt.since_ns, halt.count), chain)
+    place, said = halt_place(halt.scope, halt.event_id), (writable(halt.by), writable(halt.reason))
+    return sealed((*place, *said, halt.since_ns, halt.count), chain)
 
 
 def _holds(chain: Chain, values: list[Any], checksum: Any) -> bool:

@@ -8,6 +8,7 @@ from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals import schema
 from openoutcry.journals.engines import Connection, is_corrupt
 from openoutcry.journals.rows import Chain
+from openoutcry.printable import writable
 
 
 def sealed(values: Sequence[Any], chain: Chain) -> tuple[Any, ...]:
@@ -25,9 +26,9 @@ def is_sealed(values: Sequence[Any], checksum: Any, chain: Chain) -> bool:
     return isinstance(checksum, bytes) and chain.seal(_as_text(values, chain)) == checksum
 
 
-def storable(text: str) -> str:
-    """Return text that SQLite takes: an error may quote half a surrogate pair."""
-    return text.encode("utf-8", "backslashreplace").decode()
+def halt_place(scope: str, event_id: str) -> tuple[str, str]:
+    """Return where an active kill switch stands: half a surrogate pair in its scope or id is escaped."""
+    return writable(scope), writable(event_id)
 
 
 def rows_of(db: Connection, sql: str, values: Sequence[Any] = ()) -> Iterator[Any]:

@@ -37,7 +37,7 @@ from openoutcry.errors import JournalCorrupt, JournalError
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.log import LAST_POSITION
 from openoutcry.journals.rows import UNKEYED, Chain
-from openoutcry.journals.sealing import rows_of
+from openoutcry.journals.sealing import halt_place, rows_of
 from openoutcry.ports import Changes
 
 ROOT: Final = ""
@@ -147,7 +147,7 @@ def touched(changes: Changes, last_letter_id: Callable[[], int]) -> list[Where]:
     found += _among("tombstones", "subscription", moved)
     found += [Where("tombstones", "subscription = ? AND position = ?", one) for one in changes.tombstones]
     stopped = {(halt.scope, halt.event_id) for halt in changes.halts}.union(changes.released)
-    found += [Where("halts", "scope = ? AND event_id = ?", one) for one in stopped]
+    found += [Where("halts", "scope = ? AND event_id = ?", halt_place(*one)) for one in stopped]
     letters = {letter.letter_id for letter in changes.buried if letter.letter_id}
     found += _among("dead_letters", "letter_id", letters.union(changes.removed_letters))
     if changes.buried:

@@ -14,8 +14,9 @@ import msgspec
 from openoutcry.errors import JournalCorrupt
 from openoutcry.journals.engines import Connection
 from openoutcry.journals.rows import Chain
-from openoutcry.journals.sealing import is_sealed, rows_of, sealed, storable
+from openoutcry.journals.sealing import is_sealed, rows_of, sealed
 from openoutcry.ports import Changes, Era, Places, Snapshot
+from openoutcry.printable import writable
 
 LOST: Final = "lost"
 """The form of a snapshot that a recovery could not carry over."""
@@ -120,7 +121,7 @@ def _row(snapshot: Snapshot, chain: Chain) -> tuple[Any, ...]:
         is_needed=snapshot.is_needed,
         lanes=snapshot.lanes,
         open=snapshot.open,
-        eras=tuple(Era(tuple(map(storable, era.takes)), era.upto) for era in snapshot.eras),
+        eras=tuple(Era(tuple(map(writable, era.takes)), era.upto) for era in snapshot.eras),
         size_bytes=len(snapshot.state),
         state=state,
     )
