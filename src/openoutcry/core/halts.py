@@ -12,6 +12,7 @@ from itertools import islice
 from typing import Any, Final
 
 from openoutcry.core.wording import some_of
+from openoutcry.printable import writable
 
 FIRM: Final = "firm"
 """The scope of everything."""
@@ -58,7 +59,7 @@ def is_release(event: Any) -> bool:
 def scope_of(event: Any) -> str:
     """Return the scope of a kill switch event; that of one which says none is everything."""
     scope = getattr(event, "scope", FIRM)
-    return str(scope) if isinstance(scope, str) and scope else FIRM
+    return writable(str(scope)) if isinstance(scope, str) and scope else FIRM
 
 
 def halt_of(event: Any, since_ns: int) -> Halt:

@@ -18,8 +18,19 @@ from openoutcry.events.checks import (
     settle_texts,
 )
 from openoutcry.events.given import FixedType, Texts
+from openoutcry.printable import writable
 from openoutcry.trading.words import AlertSeverity, SeverityOrWord
 
+_SWITCH_TEXTS: Final = (
+    "event_id",
+    "source_agent",
+    "correlation_id",
+    "causation_id",
+    "round_id",
+    "reason",
+    "scope",
+    "triggered_by",
+)
 _NO_DETAILS: Final[FrozenDict[str, Any]] = FrozenDict()
 
 
@@ -56,7 +67,8 @@ class RiskAlertEvent(Event, kw_only=True):
 class KillSwitchEvent(Event, kw_only=True):
     """Stop trading, now. `activated=False` releases it, which only the owner of a releaser may do.
 
-    Only the scope is required: a kill switch without a reason is still a kill switch.
+    Only the scope is required: a kill switch without a reason is still a kill switch. Half a surrogate pair
+    in its texts, which could not be written, is escaped: no journal and no desk goes without it for that.
     """
 
     event_type: FixedType = EventType.KILL_SWITCH
@@ -79,6 +91,21 @@ class KillSwitchEvent(Event, kw_only=True):
         settle_text(self, "reason", empty=True)
         settle_text(self, "scope")
         settle_text(self, "triggered_by", empty=True)
+        escape_texts(self)
+
+
+def escape_texts(event: object) -> None:
+    """Escape what cannot be written in the texts of a kill switch. The bus calls this when it has stamped it.
+
+    Objects that are no `KillSwitchEvent` are left alone.
+    """
+    if isinstance(event, KillSwitchEvent):
+        for name in _SWITCH_TEXTS:
+            text = getattr(event, name)
+            if text and not text.isascii():
+                msgspec.structs.force_setattr(event, name, writable(text))
+        if not all(map(str.isascii, event.releases)):
+            stamp_releases(event, map(writable, event.releases))
 
 
 def stamp_releases(event: object, ids: Iterable[str]) -> None:

@@ -26,6 +26,7 @@ from openoutcry.core.overflow import WaitingSwitch
 from openoutcry.errors import BusClosed, ConfigError, InvalidEvent, NotAuthorised
 from openoutcry.logs import about
 from openoutcry.ports import Entry, Level
+from openoutcry.printable import unwritable, writable
 from openoutcry.runtime.admission.access import Access
 from openoutcry.runtime.admission.durable import DurableAdmission
 from openoutcry.runtime.delivery.causation import current, stamp_cause
@@ -35,7 +36,7 @@ from openoutcry.runtime.delivery.subscription import Subscription
 from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.slot import StoreSlot
 from openoutcry.trading import KillSwitchEvent
-from openoutcry.trading.oversight import stamp_releases
+from openoutcry.trading.oversight import escape_texts, stamp_releases
 
 log = logging.getLogger("openoutcry")
 
@@ -212,6 +213,7 @@ class KillSwitches:
         bus = self._bus
         if entry is None:
             stamp_cause(bus, event)
+            escape_texts(event)
         bus.seen.add(event.event_id)
         self.count += 1
         if is_release(event):
@@ -347,6 +349,8 @@ class KillSwitches:
         self._bus.ownership.check("releaser")
         if not isinstance(name, str) or not name:
             raise ConfigError(f"releaser({name!r}): the name must be a string that is not empty")
+        if problem := unwritable(name):
+            raise ConfigError(f"releaser({name!r}): {problem}; correct the name")
         if self._bus.phase != "new":
             raise NotAuthorised(
                 f"the releaser {name!r} was asked for after the start; take it where the firm is assembled"
@@ -374,9 +378,10 @@ class KillSwitches:
         """Return the scope of a release, and the ids that it names. Raises `ConfigError` for unknown ones."""
         self._slot.open_if_any()
         halts = self._bus.halts
+        scope = scope and writable(scope)
         if ids is None:
             return scope or FIRM, ()
-        wanted = tuple(dict.fromkeys((ids,) if isinstance(ids, str) else ids))
+        wanted = tuple(dict.fromkeys(map(writable, (ids,) if isinstance(ids, str) else ids)))
         known = {halt.event_id: halt.scope for halt in halts.all() if halt.event_id}
         unknown = [one for one in wanted if one not in known or scope not in (None, known[one])]
         if unknown or not wanted:

@@ -19,6 +19,7 @@ from openoutcry.errors import JournalError
 from openoutcry.events import Event, event_type_of
 from openoutcry.journals import EventPersistence
 from openoutcry.ports import Header
+from openoutcry.printable import writable
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.delivery.subscription import Subscription, selectors_of
@@ -243,7 +244,7 @@ class Inspection:
         """Return the active kill switches that concern a scope."""
         self._admission.check_thread("halted")
         self._admission.slot.open_if_any()
-        found = self._bus.halts.of(scope)
+        found = self._bus.halts.of(writable(scope))
         if self._bus.noted is not None:
             self._bus.noted.saw_halts(scope, tuple(halt.event_id for halt in found))
         return found
