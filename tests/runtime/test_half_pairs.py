@@ -6,9 +6,20 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
-from bus_helpers import Desk, a_kill, a_tick, an_order
+from bus_helpers import Desk, a_kill, a_signal, a_tick, an_order
 
-from openoutcry import EventBus, PersistenceConfig, register_event
+from openoutcry import (
+    BackpressureConfig,
+    ConfigError,
+    EventBus,
+    InvalidEvent,
+    PersistenceConfig,
+    RoundLate,
+    RoundReleased,
+    SubscriptionError,
+    decode,
+    register_event,
+)
 from openoutcry.journals import JournalReader
 
 HALF = "half \ud83d"
@@ -132,3 +143,104 @@ def test_a_kill_switch_is_written_whatever_it_was_caused_by(tmp_path: Path) -> N
 
     asyncio.run(run())
     is_whole(tmp_path)
+
+
+# -- names -----------------------------------------------------------------------------------------
+
+
+def test_a_name_that_cannot_be_written_is_refused_where_it_is_given(tmp_path: Path) -> None:
+    async def run() -> None:
+        bus, desk = a_bus(tmp_path), Desk()
+        bus.subscribe("order", desk.on_event, name="desk")
+        other, named = Desk(), Desk()
+        named.name = HALF  # type: ignore[attr-defined]
+        async with bus:
+            with pytest.raises(SubscriptionError, match=r"half a surrogate pair.*correct the name"):
+                bus.subscribe("order", other.on_event, name=HALF)
+            with pytest.raises(SubscriptionError, match=r"half a surrogate pair.*give a name="):
+                bus.subscribe("order", named.on_event)
+            with pytest.raises(ConfigError, match=r"agent_name holds.*half a surrogate pair"):
+                bus.register_signal_agent(HALF)
+            with pytest.raises(ConfigError, match=r"roster holds.*half a surrogate pair"):
+                bus.open_round(roster=["momentum", HALF])
+            with pytest.raises(ConfigError, match=r"critical holds.*half a surrogate pair"):
+                bus.open_round(roster=["momentum"], critical=[HALF])
+            with pytest.raises(ConfigError, match=r"round_id is.*half a surrogate pair"):
+                bus.open_round(HALF)
+            with pytest.raises(ConfigError, match=r"agent holds.*half a surrogate pair"):
+                bus.abstain(HALF)
+            with pytest.raises(ConfigError, match=r"agent holds.*half a surrogate pair"):
+                bus.open_round("r", roster=["momentum"]).abstain(HALF)
+            with pytest.raises(ConfigError, match=r"agent holds.*half a surrogate pair"):
+                bus.heartbeat(HALF, lease_s=1.0)
+            with pytest.raises(InvalidEvent, match="half a surrogate pair"):
+                await bus.publish_signal(a_signal(HALF))
+            with pytest.raises(ConfigError, match=r"recorded.*half a surrogate pair"):
+                await bus.recorded(HALF, lambda: 1)
+            await goes_on(bus, desk)
+            await bus.flush()
+
+    asyncio.run(run())
+    is_whole(tmp_path)
+
+
+def test_a_cursor_is_given_to_no_name_that_cannot_be_written(tmp_path: Path) -> None:
+    async def a_life(name: str, *, is_new: bool) -> None:
+        bus, desk = a_bus(tmp_path), Desk()
+        bus.subscribe("order", desk.on_event, name=name)
+        async with bus:
+            if is_new:
+                with pytest.raises(SubscriptionError, match="half a surrogate pair"):
+                    await bus.admin.reassign_cursor("desk", HALF)
+            await goes_on(bus, desk)
+
+    asyncio.run(a_life("desk", is_new=False))
+    asyncio.run(a_life("other", is_new=True))
+    is_whole(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"kill_switch_releasers": [HALF]},
+        {"control_releaser": HALF},
+        {"control": f"/tmp/{HALF}"},
+        {"backpressure_config": {"shed_first": [HALF]}},
+        {"persistence_config": {"levels": {HALF: "disk"}}},
+        {"persistence_config": {"path": f"/tmp/{HALF}"}},
+    ],
+    ids=str,
+)
+def test_settings_refuse_names_that_cannot_be_written(settings: dict[str, Any]) -> None:
+    makers = {"backpressure_config": BackpressureConfig, "persistence_config": PersistenceConfig}
+    with pytest.raises(ConfigError, match=r"half a surrogate pair|no file can be called"):
+        EventBus(
+            **{name: makers[name](**value) if name in makers else value for name, value in settings.items()}
+        )
+
+
+def test_nobody_takes_a_releaser_whose_name_cannot_be_written() -> None:
+    with pytest.raises(ConfigError, match="half a surrogate pair"):
+        EventBus().releaser(HALF)
+
+
+def test_a_reason_to_abstain_is_recorded_escaped(tmp_path: Path) -> None:
+    async def run() -> None:
+        bus, desk = a_bus(tmp_path), Desk()
+        bus.subscribe("order", desk.on_event, name="desk")
+        async with bus:
+            bus.open_round("r", roster=["momentum", "value"], quorum=1, signal_timeout=0.01)
+            bus.abstain("momentum", HALF, "r")
+            outcome = await bus.wait_for_signals("r")
+            assert outcome.abstained == {"momentum": "half \\ud83d"}
+            bus.abstain("value", HALF, "r")
+            await goes_on(bus, desk)
+
+    asyncio.run(run())
+    is_whole(tmp_path)
+    with JournalReader(tmp_path / "firm.db") as reader:
+        records = [decode(stored.payload) for stored in reader.read(0, 100)]
+    (released,) = [record for record in records if isinstance(record, RoundReleased)]
+    (late,) = [record for record in records if isinstance(record, RoundLate)]
+    assert released.abstained == {"momentum": "half \\ud83d"}
+    assert late.reason == "half \\ud83d"

@@ -25,7 +25,7 @@ from openoutcry import (
     decode,
 )
 from openoutcry.errors import ConfigError, JournalFull
-from openoutcry.events import RECORDS, StoodIn, Vote
+from openoutcry.events import MAX_BYTES, RECORDS, StoodIn, Vote
 from openoutcry.journals import JournalReader, MemoryJournal
 from openoutcry.ports import Journal
 from openoutcry.runtime.durability.recorder import DUE_COUNT, RECORDS_MOST, running_app
@@ -419,7 +419,8 @@ async def test_a_record_that_cannot_be_made_is_logged_and_keeps_nobody_from_anyt
     journal = MemoryJournal()
     with caplog.at_level(logging.ERROR, "openoutcry"):
         async with a_recording_bus(journal, "a") as bus:
-            bus.open_round("r", roster=["a", "b-\ud800"], quorum=1)
+            bus.open_round("r", roster=["a", "b"])
+            bus.abstain("b", "x" * MAX_BYTES, "r")
             await bus.publish_signal(a_signal("a", round_id="r"))
             outcome = await bus.wait_for_signals("r")
             assert outcome.valid

@@ -63,9 +63,6 @@ class BusConfig:
         check_number("dedup_window_s", self.dedup_window_s, 0, above=True)
         releasers = check_names("kill_switch_releasers", self.kill_switch_releasers)
         object.__setattr__(self, "kill_switch_releasers", releasers)
-        name = self.control_releaser
-        if not (name is None or (isinstance(name, str) and name)):
-            raise ConfigError(f"control_releaser is {name!r}; it must be a name, or None")
         self._settle_control()
         self._check_seed()
         if self.stand_in_max_age is not None:
@@ -94,6 +91,11 @@ class BusConfig:
             check_number("seed", self.seed, 0, SEED_MAX, whole=True, because=because)
 
     def _settle_control(self) -> None:
+        name = self.control_releaser
+        if name is not None:
+            if not (isinstance(name, str) and name):
+                raise ConfigError(f"control_releaser is {name!r}; it must be a name, or None")
+            check_names("control_releaser", [name])
         if self.control is None:
             return
         if "\0" in str(self.control):

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterable, Mapping
 from enum import Enum
-from os import PathLike
+from os import PathLike, fsencode
 from pathlib import Path
 
 from openoutcry.errors import ConfigError
 from openoutcry.events import check_type_name
+from openoutcry.printable import unwritable
 
 MOST = 10**12
 """The largest value of a setting that has no other limit: a trillion of anything is a mistake, and beyond it
@@ -41,6 +42,11 @@ def absolute(name: str, value: object) -> Path:
     if not isinstance(value, str | PathLike) or not str(value):
         raise ConfigError(f"{name} is {value!r}; it must be the path of a file")
     try:
+        fsencode(value)
+    except UnicodeEncodeError:
+        text = str(value)
+        raise ConfigError(f"{name} is {text!r}, which no file can be called; correct the path") from None
+    try:
         return Path(value).absolute()
     except OSError as problem:
         raise ConfigError(
@@ -67,6 +73,9 @@ def check_names(name: str, value: object) -> frozenset[str]:
     if not is_collection or not all(isinstance(item, str) and item for item in names):
         what = "its keys must be strings" if isinstance(value, Mapping) else "it must be a list of strings"
         raise ConfigError(f"{name} is {value!r}; {what}, none of them empty")
+    for item in map(str, names):
+        if problem := unwritable(item):
+            raise ConfigError(f"{name} has {item!r}; {problem}: correct it")
     return frozenset(map(str, names))
 
 

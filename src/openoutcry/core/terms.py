@@ -10,6 +10,7 @@ import msgspec
 
 from openoutcry.core.wording import span
 from openoutcry.errors import ConfigError
+from openoutcry.printable import unwritable, writable
 from openoutcry.spelling import nearest, same_form, warn
 from openoutcry.units import NS_PER_S
 
@@ -120,7 +121,15 @@ def names(setting: str, given: Iterable[str]) -> frozenset[str]:
             raise ConfigError(
                 f"{setting} holds {name!r}: an agent's name is a string of at least one character"
             )
+        if problem := unwritable(name):
+            raise ConfigError(f"{setting} holds {name!r}: {problem}; correct the name")
     return frozen
+
+
+def check_answer(agent: str, reason: str) -> str:
+    """Return the reason of an abstention as it can be written; raise `ConfigError` for who is no agent."""
+    names("agent", [agent])
+    return writable(str(reason))
 
 
 def check_slips(setting: str, given: frozenset[str], known: frozenset[str]) -> None:

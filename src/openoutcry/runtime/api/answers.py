@@ -11,6 +11,7 @@ import msgspec
 
 from openoutcry.errors import ConfigError, InvalidEvent
 from openoutcry.events import MAX_BYTES, AnswerRecorded, first_difference
+from openoutcry.printable import unwritable
 from openoutcry.runtime.api.typed import A
 from openoutcry.runtime.delivery.causation import Cause, current
 from openoutcry.runtime.delivery.error_log import safe_repr
@@ -134,6 +135,8 @@ def _check(name: str, call: object, keep: object) -> None:
     """Raise `ConfigError` for what cannot be asked."""
     if not isinstance(name, str) or not name:
         raise ConfigError(f"recorded({name!r}, ...): name what is asked by a text, such as 'model'")
+    if problem := unwritable(name):
+        raise ConfigError(f"recorded({name!r}, ...): {problem}; correct the name")
     if keep not in ("answer", "hash"):
         raise ConfigError(f"keep is {keep!r}; it must be 'answer' or 'hash'")
     if not callable(call):

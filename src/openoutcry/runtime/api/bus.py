@@ -501,7 +501,7 @@ class EventBus:
         """Answer a round without an opinion: it counts toward the quorum, and is not among the signals.
 
         The round is found as that of a signal is: by the id, by the event being handled, by who is expected.
-        Raises `UnknownRound` where no round of the given id is open or remembered.
+        Raises `UnknownRound` where no round of that id is open or remembered, `ConfigError` for a bad name.
         """
         return self._signals.abstain(agent, reason, round_id)
 

@@ -10,14 +10,14 @@ from collections.abc import Callable, Coroutine
 from hashlib import blake2b
 from typing import Any
 
-from openoutcry.core.terms import names
+from openoutcry.core.terms import check_answer
 from openoutcry.errors import InvalidEvent, SignalRefused, UnknownRound
 from openoutcry.events import RoundAbstained
 from openoutcry.runtime.admission.access import check_id
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.causation import Cause, current
 from openoutcry.runtime.delivery.state import BusState
-from openoutcry.runtime.rounds.barriers import RoundOutcome, Verdict
+from openoutcry.runtime.rounds.barriers import RoundOutcome, Verdict, check_round_id
 from openoutcry.runtime.rounds.rounds import Ballot, Rounds
 
 _SIGNAL_ATTRIBUTES = ("event_id", "event_type", "source_agent", "symbol", "round_id")
@@ -132,6 +132,7 @@ class Signals:
     def abstain(self, agent: str, reason: str, round_id: str | None) -> Verdict:
         """Answer a round without an opinion; see `EventBus.abstain`."""
         self._admission.check_thread("abstain")
+        reason = check_answer(agent, reason)
         rounds, cause = self._rounds, _cause()
         asked_ns = None if cause is None else cause.asked_ns
         named = round_id
@@ -157,9 +158,9 @@ class Signals:
         the handler's events are given in turn: when the call is repeated after a crash, the round may be
         open, or not yet, and they must have the same ids either way.
         """
-        (name,) = names("agent", [agent])
-        given: dict[str, Any] = {} if cause is None else {"event_id": _id_of(cause.event_id, name, round_id)}
-        answer = RoundAbstained(agent=name, reason=reason, round_id=round_id, source_agent=name, **given)
+        check_round_id(round_id)
+        given: dict[str, Any] = {} if cause is None else {"event_id": _id_of(cause.event_id, agent, round_id)}
+        answer = RoundAbstained(agent=agent, reason=reason, round_id=round_id, source_agent=agent, **given)
         self._admission.stage_vote(answer, Abstained(self._rounds, answer))
         return Verdict.ELSEWHERE
 

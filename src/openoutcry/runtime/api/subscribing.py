@@ -11,6 +11,7 @@ from typing import Any, Union, Unpack, get_args, get_origin, get_type_hints
 
 from openoutcry.config import check_number
 from openoutcry.errors import DuplicateName, JournalError, NotSubscribed, SubscriptionError
+from openoutcry.printable import unwritable
 from openoutcry.runtime.admission.gate import Admission
 from openoutcry.runtime.delivery.consumers import Consumers
 from openoutcry.runtime.delivery.handlers import (
@@ -210,12 +211,18 @@ class Subscribing:
             return self._own_name(handler, durable=durable)
         if not isinstance(name, str) or not name:
             raise SubscriptionError(f"name is {name!r}; it must be a non-empty string")
+        if problem := unwritable(name):
+            raise SubscriptionError(f"name is {name!r}; {problem}: correct the name")
         self._bus.router.check_name(name)
         return name
 
     def _own_name(self, handler: Handler, *, durable: bool) -> str:
         """Return the name that a subscription gets from its handler; with a cursor it must be unique."""
         wanted = qualified_name(handler)
+        if problem := unwritable(wanted):
+            raise SubscriptionError(
+                f"the name that comes from the handler is {wanted!r}; {problem}: give a name=..."
+            )
         name = self._bus.router.free_name(wanted)
         if durable and name != wanted and self._slot.has_journal:
             raise DuplicateName(

@@ -15,6 +15,7 @@ from openoutcry.errors import JournalError, NotSubscribed, SubscriptionError
 from openoutcry.events import Undecodable, decode_many
 from openoutcry.logs import about
 from openoutcry.ports import CursorState, Journal, Stored
+from openoutcry.printable import unwritable
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
 from openoutcry.runtime.delivery.offsets import LaneOffsets, Offsets
 from openoutcry.runtime.delivery.state import BusState
@@ -360,6 +361,8 @@ class Cursors:
     def _check_new(self, old: str, new: str) -> None:
         """Raise unless the cursors of one name can be given to another."""
         self._absent(old)
+        if problem := unwritable(new):
+            raise SubscriptionError(f"the new name is {new!r}; {problem}: correct the name")
         if not new or new in self._cursors or any(s.name == new for s in self._bus.router):
             raise SubscriptionError(
                 f"{new!r} has a cursor of its own; reassign {old!r} before {new!r} is subscribed for the "

@@ -24,6 +24,7 @@ from openoutcry.core.health import HealthCheckResult, verdict
 from openoutcry.core.ladder import Action, Step
 from openoutcry.core.leases import Leases
 from openoutcry.core.rates import Rates
+from openoutcry.core.terms import names
 from openoutcry.core.vitals import Bounds, LoopVitals, SubscriptionVitals, Vitals
 from openoutcry.logs import about
 from openoutcry.runtime.delivery.consumer import Consumer
@@ -137,7 +138,11 @@ class Monitor:
             return self._bus.clock.now_ns()
 
     def renew(self, agent: str, lease_s: float | None) -> None:
-        """Note that an agent is alive; `lease_s` gives it a lease of that many seconds, 0 ends its lease."""
+        """Note that an agent is alive; `lease_s` gives it a lease of that many seconds, 0 ends its lease.
+
+        Raises `ConfigError` for a name that no agent can have.
+        """
+        names("agent", [agent])
         if lease_s is None:
             self.leases.renew(agent, self._bus.clock.now_ns())
             return

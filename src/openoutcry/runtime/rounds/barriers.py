@@ -12,10 +12,11 @@ from typing import Any, Final, Protocol, Self
 from openoutcry.clocks import clock_of_loop
 from openoutcry.core.barrier import Round, State, Verdict
 from openoutcry.core.outcome import LateAnswer, RoundOutcome, StandIn, Status
-from openoutcry.core.terms import agree, to_ns
+from openoutcry.core.terms import agree, check_answer, to_ns
 from openoutcry.errors import ConfigError
 from openoutcry.events.sources import new_name
 from openoutcry.ports import Clock
+from openoutcry.printable import unwritable
 from openoutcry.runtime.ownership import Ownership, resolve, running_loop
 from openoutcry.runtime.rounds.timer import DeadlineTimer
 from openoutcry.units import NS_PER_S
@@ -180,8 +181,12 @@ class SignalBarrier:
         return verdict
 
     def abstain(self, agent: str, reason: str = "", now_ns: int | None = None) -> Verdict:
-        """Take an answer without an opinion: it counts toward the quorum and is no signal."""
+        """Take an answer without an opinion: it counts toward the quorum and is no signal.
+
+        Raises `ConfigError` for an agent whose name cannot be written.
+        """
         self._ownership.check("abstain")
+        reason = check_answer(agent, reason)
         verdict = self.round.abstain(agent, reason, self._now_ns(now_ns))
         self.settle(verdict)
         return verdict
@@ -362,4 +367,6 @@ def check_round_id(round_id: str) -> str:
         raise ConfigError(
             f"round_id is {given!r}: give a string of at least one character, or None for a fresh one"
         )
+    if problem := unwritable(given):
+        raise ConfigError(f"round_id is {given!r}: {problem}; correct the id, or give None for a fresh one")
     return given

@@ -12,6 +12,7 @@ from openoutcry.core.outcome import RoundOutcome, Status
 from openoutcry.errors import BusClosed, DuplicateRound, InvalidEvent, UnknownRound
 from openoutcry.events import stamp_round
 from openoutcry.ports import Clock
+from openoutcry.printable import unwritable
 from openoutcry.runtime.ownership import Ownership
 from openoutcry.runtime.rounds.agents import Agents
 from openoutcry.runtime.rounds.barriers import SignalBarrier, check_round_id, new_round_id
@@ -427,6 +428,8 @@ class Rounds:
             raise InvalidEvent(
                 f"{type(signal).__name__} names no agent: give it a source_agent (or strategy_name)"
             )
+        if problem := unwritable(agent):
+            raise InvalidEvent(f"{type(signal).__name__} names the agent {agent!r}: {problem}; correct it")
         return agent
 
     def name_round(self, signal: Any, agent: str, asked_ns: int | None = None) -> None:
