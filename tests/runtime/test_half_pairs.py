@@ -20,7 +20,7 @@ from openoutcry import (
     decode,
     register_event,
 )
-from openoutcry.journals import JournalReader
+from openoutcry.journals import JournalReader, Recording
 
 HALF = "half \ud83d"
 
@@ -244,3 +244,58 @@ def test_a_reason_to_abstain_is_recorded_escaped(tmp_path: Path) -> None:
     (late,) = [record for record in records if isinstance(record, RoundLate)]
     assert released.abstained == {"momentum": "half \\ud83d"}
     assert late.reason == "half \\ud83d"
+
+
+# -- records ---------------------------------------------------------------------------------------
+
+
+def test_the_record_of_a_round_quotes_escaped_what_its_signals_say(tmp_path: Path) -> None:
+    """The signals themselves are at `memory` here, which takes any text."""
+
+    async def run() -> None:
+        bus, desk = a_bus(tmp_path, levels={"signal": "memory"}), Desk()
+        bus.subscribe("order", desk.on_event, name="desk")
+        async with bus:
+            bus.open_round("r", roster=["momentum", "value"], quorum=1, signal_timeout=0.01)
+            await bus.publish_signal(a_signal("momentum", symbol=HALF, event_id=HALF, round_id="r"))
+            await bus.wait_for_signals("r")
+            await bus.publish_signal(a_signal("value", symbol=HALF, round_id="r"))
+            await goes_on(bus, desk)
+
+    asyncio.run(run())
+    is_whole(tmp_path)
+    with JournalReader(tmp_path / "firm.db") as reader:
+        records = [decode(stored.payload) for stored in reader.read(0, 100)]
+    (released,) = [record for record in records if isinstance(record, RoundReleased)]
+    (late,) = [record for record in records if isinstance(record, RoundLate)]
+    ((agent, symbol, signal_id),) = [(vote.agent, vote.symbol, vote.signal_id) for vote in released.votes]
+    assert (agent, symbol, signal_id) == ("momentum", "half \\ud83d", "half \\ud83d")
+    assert (released.missing, late.symbol) == (("value",), "half \\ud83d")
+
+
+def test_a_recorded_day_has_its_steps_though_an_id_cannot_be_written(tmp_path: Path) -> None:
+    async def run() -> None:
+        bus, desk = a_bus(tmp_path, record="replay"), Desk()
+
+        async def on_order(_order: Any) -> None:
+            await bus.publish(a_tick(event_id=f"{HALF} {len(ticks.handled)}"))
+
+        ticks = Desk()
+        bus.subscribe("order", desk.on_event, name="desk")
+        bus.subscribe("order", on_order, name="feed")
+        bus.subscribe("market_data", ticks.on_event, name="ticks")
+        async with bus:
+            await goes_on(bus, desk)
+            await goes_on(bus, desk)
+            assert len(ticks.handled) == 2
+
+    asyncio.run(run())
+    is_whole(tmp_path)
+    with Recording(tmp_path / "firm.db") as recording:
+        (day,) = recording.runs
+        calls = [call for call in day.calls() if call.subscription != "desk"]
+    assert [call.subscription for call in calls] == ["feed", "ticks"] * 2
+    assert [call.places for call in calls if call.subscription == "ticks"] == [
+        ("half \\ud83d 0",),
+        ("half \\ud83d 1",),
+    ]

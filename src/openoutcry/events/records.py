@@ -12,14 +12,39 @@ import msgspec
 from openoutcry.errors import InvalidEvent
 from openoutcry.events.bounds import MAX_BYTES
 from openoutcry.events.checks import put, settle_json
+from openoutcry.events.codec import encode
 from openoutcry.events.event import Event
 from openoutcry.events.frozen import FrozenDict
 from openoutcry.events.given import Texts
 from openoutcry.events.registry import CLASS_KEY
 from openoutcry.events.writing import encode_json
+from openoutcry.printable import writable
 
 _NOTHING: Final[FrozenDict[str, Any]] = FrozenDict()
 _NOBODY: Final = cast(Any, ())
+
+
+def encode_record(record: Event) -> bytes:
+    """Return what `encode` does of a record. In what it quotes of users half a surrogate pair is escaped."""
+    try:
+        return encode(record)
+    except InvalidEvent:
+        return encode(escaped(record))
+
+
+def escaped(value: Any) -> Any:
+    """Return a value whose texts can be written, those within lists, mappings and structs included."""
+    if isinstance(value, str):
+        return writable(value)
+    if isinstance(value, list | tuple):
+        return list(map(escaped, value)) if isinstance(value, list) else tuple(map(escaped, value))
+    if isinstance(value, Mapping):
+        return {escaped(key): escaped(one) for key, one in value.items()}
+    if isinstance(value, msgspec.Struct):
+        texts = {name: getattr(value, name) for name in value.__struct_fields__}
+        changed = {name: new for name, old in texts.items() if (new := escaped(old)) != old}
+        return msgspec.structs.replace(value, **changed)
+    return value
 
 
 class Vote(msgspec.Struct, frozen=True, array_like=True, gc=False):
@@ -165,7 +190,10 @@ def encode_released(*fields: object) -> bytes:
 
     Raises `InvalidEvent` if it is larger than an event may be.
     """
-    data = encode_json(_Released(*fields))
+    try:
+        data = encode_json(_Released(*fields))
+    except UnicodeEncodeError:
+        data = encode_json(_Released(*map(escaped, fields)))
     if len(data) > MAX_BYTES:
         raise InvalidEvent(
             f"the record of a round has {len(data):,} bytes: an event has at most {MAX_BYTES:,}"

@@ -11,6 +11,7 @@ from typing import Any, Final, Literal, NamedTuple, cast
 import msgspec
 
 from openoutcry.errors import JournalCorrupt
+from openoutcry.events.records import escaped
 from openoutcry.journals.rows import LANES
 
 End = Literal["handled", "failed", "buried", "superseded", "released", "expired", "begun"]
@@ -154,7 +155,11 @@ class StepWriter:
         raised: list[tuple[str, int, int]],
     ) -> str:
         """Return everything that was added, and this, as text."""
-        data = _encode(_Written(list(self._names), self._calls, released, beside, raised, self._made))
+        written = _Written(list(self._names), self._calls, released, beside, raised, self._made)
+        try:
+            data = _encode(written)
+        except UnicodeEncodeError:  # an id that cannot be written
+            data = _encode(escaped(written))
         return b64encode(zlib.compress(data, _LEVEL)).decode()
 
 

@@ -35,9 +35,8 @@ from openoutcry.events import (
     RoundLate,
     RoundOpened,
     RunStarted,
-    encode,
 )
-from openoutcry.events.records import encode_released
+from openoutcry.events.records import encode_record, encode_released
 from openoutcry.ports import FileJournal, Journal
 from openoutcry.runtime.delivery.causation import current
 from openoutcry.version import __version__
@@ -78,7 +77,7 @@ class Taken(NamedTuple):
 
     def add(self, event: Event) -> None:
         """Add a record."""
-        self.add_json(event.event_id, encode(event))
+        self.add_json(event.event_id, encode_record(event))
 
     def add_json(self, event_id: str, data: bytes) -> None:
         """Add a record that was written as JSON."""
