@@ -412,3 +412,21 @@ def test_before_a_bus_s_journal_its_own_subscriptions_are_read_only(view: EventP
     assert view.pending_count("risk") == 2
     assert view.mark_completed("a", "my own")
     assert view.pending_count("my own") == 1
+
+
+def test_a_subscription_whose_name_cannot_be_written_is_refused_and_the_journal_goes_on(
+    store: EventPersistence,
+) -> None:
+    event, half = note(), "half \ud83d"
+    store.persist(event)
+    for call in (
+        lambda: store.mark_completed(event, half),
+        lambda: store.mark_many_completed([event], half),
+        lambda: store.mark_failed(event, "broken", half),
+        lambda: store.dead_letters(half),
+    ):
+        with pytest.raises(ConfigError, match="half a surrogate pair"):
+            call()
+    assert store.pending_events(half) == [event]
+    assert store.mark_failed(event, half)
+    assert store.persist(note()) == 2

@@ -38,6 +38,7 @@ from openoutcry.ports import (
     Stored,
     level_named,
 )
+from openoutcry.printable import unwritable
 from openoutcry.units import NS_PER_S
 
 DEFAULT: Final = "default"
@@ -145,7 +146,8 @@ class EventPersistence:
         """Settle an event, given as itself or by its id, for a subscription; `False`: it was settled before.
 
         One commit, which survives the process. A name that is new begins with everything pending.
-        Raises `JournalError` where the journal does not hold the event, or a bus owns the subscription.
+        Raises `JournalError` where the journal does not hold the event, or a bus owns the subscription, and
+        `ConfigError` for a name that cannot be written.
         """
         return self._settle(event, subscription, None)
 
@@ -190,6 +192,7 @@ class EventPersistence:
 
     def _check_own(self, subscription: str) -> None:
         self._check("persistence")
+        _check_name(subscription)
         if self._owned is not None and self._owned(subscription):
             raise JournalError(
                 f"{subscription!r} is a subscription of the running bus, which settles its events itself: "
@@ -250,6 +253,7 @@ class EventPersistence:
 
     def dead_letters(self, subscription: str | None = None) -> list[BuriedEvent]:
         """Return what failed for a subscription (None: for any), oldest first, with the events' JSON."""
+        _check_name(subscription)
         return self.journal.buried(subscription)
 
     def get_stats(self) -> dict[str, Any]:
@@ -387,6 +391,12 @@ def _entry(event: Any, lane: str | None, level: Level, wall_ns: int) -> Entry:
         texts: dict[str, Any] = {name: value for name, value in said.items() if isinstance(value, str)}
         header = Header(event_id=event.event_id, event_type=event_type, **texts)
     return Entry(event.event_id, payload, lane, level, wall_ns, header)
+
+
+def _check_name(subscription: str | None) -> None:
+    """Raise `ConfigError` for a name that no journal can hold."""
+    if subscription is not None and (problem := unwritable(subscription)):
+        raise ConfigError(f"subscription is {subscription!r}; {problem}: correct the name")
 
 
 def _anywhere(_call: str) -> None:
