@@ -4,6 +4,9 @@ Each is kept by its id, since each has its own reason to be lifted: two risk off
 must both let it go. What a release names ends; one that names nothing ends everything in its scope.
 
 The bus informs of halts and blocks nothing: what an agent does about one is the agent's decision.
+
+They are saved and told to other desks. So half a surrogate pair in a text of theirs, which cannot be written,
+is escaped, and a kill switch is found by what its event says all the same.
 """
 
 from collections.abc import Iterable, Sequence
@@ -67,14 +70,22 @@ def halt_of(event: Any, since_ns: int) -> Halt:
     by = getattr(event, "triggered_by", "") or getattr(event, "source_agent", "")
     reason = getattr(event, "reason", "")
     return Halt(
-        scope=scope_of(event), event_id=event.event_id, by=str(by), reason=str(reason), since_ns=since_ns
+        scope=scope_of(event),
+        event_id=writable(event.event_id),
+        by=writable(str(by)),
+        reason=writable(str(reason)),
+        since_ns=since_ns,
     )
 
 
 def ids_of(event: Any) -> tuple[str, ...]:
     """Return the ids that a release names; none: it releases its whole scope."""
     named = getattr(event, "releases", ())
-    return tuple(str(one) for one in named) if isinstance(named, list | tuple | set | frozenset) else ()
+    return (
+        tuple(writable(str(one)) for one in named)
+        if isinstance(named, list | tuple | set | frozenset)
+        else ()
+    )
 
 
 def none_active(scope: str, scopes: Sequence[str]) -> str:
@@ -114,11 +125,11 @@ class Halts:
 
         What an earlier life has delivered of one is the journal's to know.
         """
-        return event_id in self._pulled
+        return writable(event_id) in self._pulled
 
     def has(self, event_id: str) -> bool:
         """Return True if the kill switch with this id is active."""
-        return event_id in self._scopes
+        return writable(event_id) in self._scopes
 
     def all(self) -> tuple[Halt, ...]:
         """Return every active halt, in the order in which their scopes were first stopped."""
@@ -163,7 +174,8 @@ class Halts:
     def release(self, scope: str, ids: Sequence[str] = ()) -> tuple[Halt, ...]:
         """End the halts of a scope that are named, or all of it if none is; return those that ended."""
         its = self._by_scope.get(scope, {})
-        ended = [its[one] for one in dict.fromkeys(ids) if one and one in its] if ids else list(its.values())
+        named = dict.fromkeys(map(writable, ids))
+        ended = [its[one] for one in named if one and one in its] if named else list(its.values())
         for halt in ended:
             del its[halt.event_id]
             self._scopes.pop(halt.event_id, None)

@@ -21,7 +21,7 @@ from typing import Any, Final, cast
 import msgspec
 from msgspec.structs import replace
 
-from openoutcry.core.halts import Halt, is_release
+from openoutcry.core.halts import Halt, halt_of, ids_of, is_release
 from openoutcry.errors import Garbled, InvalidEvent, JournalError, LinkError, OpenOutcryError
 from openoutcry.events import decode, encode
 from openoutcry.links.wire import ActiveHalt, Ask, Beat, Kill, read_message, write_message
@@ -152,13 +152,13 @@ class KillSwitchLink:
             entry = self._joined.store.entry(event, "control", Level.PROCESS)
         except InvalidEvent:
             log.exception(
-                "the kill switch %s cannot be written, and reaches no other desk",
+                "the kill switch %s cannot be written: other desks are told what counts of it",
                 event.event_id,
                 extra=about(event),
             )
-            return
+            entry = self._joined.store.entry(_what_counts(event), "control", Level.PROCESS)
         self._shout(
-            event.event_id, Kill(event=msgspec.Raw(entry.payload), header=entry.header, wall_ns=entry.wall_ns)
+            entry.event_id, Kill(event=msgspec.Raw(entry.payload), header=entry.header, wall_ns=entry.wall_ns)
         )
 
     def _shout(self, event_id: str, kill: Kill) -> None:
@@ -368,6 +368,19 @@ def _releases(payload: bytes) -> bool:
         return not _read_said(payload).activated
     except msgspec.MsgspecError:
         return False
+
+
+def _what_counts(event: Any) -> KillSwitchEvent:
+    """Return what counts of a kill switch that cannot be written, as one that can."""
+    halt = halt_of(event, 0)
+    return KillSwitchEvent(
+        event_id=halt.event_id,
+        activated=not is_release(event),
+        scope=halt.scope,
+        reason=halt.reason,
+        triggered_by=halt.by,
+        releases=ids_of(event),
+    )
 
 
 def _of_halt(halt: Halt) -> Kill:
