@@ -274,7 +274,8 @@ class Admission:
         """Publish in order, up to the first that is refused; return how many were admitted."""
         rest, done = list(events), 0
         while done < len(rest):
-            chunk = rest[done : done + self._chunk_size(rest[done], len(rest) - done)]
+            size = self._chunk_size(rest[done], len(rest) - done)
+            chunk = rest[done : done + size] if done or size < len(rest) else rest
             whole = False if priority else self.fast_path.admit_many(chunk)
             if whole is not False:
                 if whole is not True:

@@ -20,7 +20,7 @@ long as that says: so ticks, and other types that come in great numbers, push ou
 
 from collections import Counter, deque
 from collections.abc import Iterable, Iterator, Sequence
-from itertools import chain, islice
+from itertools import chain
 from operator import countOf, lt
 from string import ascii_letters, digits
 from typing import Any, Final
@@ -201,7 +201,7 @@ class SeenIds:
         """Remember ids, all or none. False: one of them was known, comes twice, or is no id."""
         if countOf(map(type, ids), str) < len(ids):
             return False
-        if self.limit > ids[-1] and ids[0] > self.newest and all(map(lt, ids, islice(ids, 1, None))):
+        if self.limit > ids[-1] and ids[0] > self.newest and all(map(lt, ids, ids[1:])):
             self.newest = ids[-1]
             self.line += ids
             return True
