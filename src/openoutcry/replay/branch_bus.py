@@ -13,7 +13,8 @@ from openoutcry.errors import ConfigError
 from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.printable import printable
 from openoutcry.replay.answers import PlayedAnswers
-from openoutcry.replay.branch import Branch, BranchRound
+from openoutcry.replay.branch import Branch
+from openoutcry.replay.branch_round import BranchRound
 from openoutcry.replay.bus import ReplayedBus
 from openoutcry.replay.change import is_of
 from openoutcry.replay.day import PastRound
