@@ -8,6 +8,7 @@ admitted: as much later than in the control as it was on the day, or else as its
 import asyncio
 from collections.abc import Collection, Iterable
 from contextvars import Context
+from functools import partial
 from statistics import median_low
 from typing import Any, Final, Protocol
 
@@ -18,12 +19,14 @@ from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.replay.change import Change, is_of
 from openoutcry.replay.comparing import compared
 from openoutcry.replay.day import Day, Entry
-from openoutcry.replay.script import IDLE_NS, Script
+from openoutcry.replay.script import IDLE_NS, PATIENCE_NS, OpensRounds, Script
 from openoutcry.units import NS_PER_S
 
 JOIN_S: Final = 3_600.0
 """So long in virtual time is waited for those who are touched."""
 JOIN_STEP_S: Final = 0.01
+TRY_AGAIN_NS: Final = 100_000
+"""So often it is looked whether a record of the day stands."""
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -65,6 +68,10 @@ class BranchBus(Protocol):
 
     def is_otherwise(self, record: Any) -> bool | None:
         """Whether the round that a record is about is another one than on the day; None: not known yet."""
+        ...
+
+    def look_again(self, round_id: str) -> None:
+        """Compute a round once more: an answer that it may wait for does not come."""
         ...
 
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
@@ -225,6 +232,8 @@ class Branch(Script):
         if entry.event.event_type == "order" and order_id and event_id not in self.published:
             self._gone_orders.add(order_id)
         self._touch_takers(entry.event)
+        if entry.voted and self.bus is not None:
+            self.bus.look_again(entry.event.round_id or "")
         return False
 
     def _was_offered(self, entry: Entry) -> bool:
@@ -252,11 +261,52 @@ class Branch(Script):
         finally:
             self._awaited = None
 
+    # -- what rounds ask ----------------------------------------------------------------------------
+
+    def is_of_the_day(self, event_id: str) -> bool:
+        """Whether an event is in the record, and was not published too late for its turn."""
+        return event_id in self.day.by_id and event_id not in self.passed
+
+    def handed(self, event_id: str) -> Entry | None:
+        """Return a recorded event that has been handed out; None for any other."""
+        return self.day.by_id.get(event_id) if event_id in self._handed else None
+
+    def here_by_ns(self, event_id: str) -> int:
+        """Return by when a recorded event has had its turn; 0 if it is known that it does not come."""
+        entry, agent = self.day.by_id.get(event_id), self._known.agents.get(event_id, "")
+        gone = (*self.change.without, *self.change.silence)
+        if entry is None or event_id in self.passed or is_of(agent, gone):
+            return 0
+        return entry.at_ns + self.pace.lost_ns + PATIENCE_NS
+
+    def abstains_later_ns(self, agent: str) -> int | None:
+        """Return by how much later than on the day an agent abstains; None: that is not known."""
+        change = self.change
+        others = (*change.without, *change.silence, *change.replace)
+        if is_of(agent, others) or any(is_of(one, (agent,)) for one in self.touched):
+            return None
+        delay_ns = change.delay_of(agent)
+        return delay_ns if delay_ns > IDLE_NS else 0
+
+    # -- the records of the bus ---------------------------------------------------------------------
+
+    def tell(self, record: Any, rounds: OpensRounds) -> None:
+        """Hand out a record of the day, as soon as it is known that it stands."""
+        self._tell(record, rounds, self.pace.now_ns() + 2 * PATIENCE_NS)
+
+    def _tell(self, record: Any, rounds: OpensRounds, by_ns: int) -> None:
+        assert self.bus is not None, "as above"
+        now_ns = self.pace.now_ns()
+        if now_ns < by_ns and record.event_id not in self.withheld and self.bus.is_otherwise(record) is None:
+            self.pace.call_at(now_ns + TRY_AGAIN_NS, partial(self._tell, record, rounds, by_ns))
+        elif not self.is_closed and self.stands(record):
+            rounds.hand_out(record)
+
     def stands(self, record: Any) -> bool:
         """Whether a record of the day is what the bus would write now; if not, who takes it is touched."""
         assert self.bus is not None, "as above"
         if record.event_id in self.withheld or self.bus.is_otherwise(record) is not False:
-            self._withhold(record)
+            self._withhold(record, record.event_id)
             return False
         self._stood.add(record.event_id)
         return True
@@ -264,17 +314,26 @@ class Branch(Script):
     def is_new(self, record: Any) -> bool:
         """Whether a record that the bus has written now is handed out: where it stands for another one."""
         assert self.bus is not None, "as above"
-        event_id = record.event_id
+        event_id = self._id_of_the_day(record)
         is_of_round = isinstance(record, RoundOpened | RoundReleased | RoundLate)
         if not is_of_round or event_id in self._stood:
             return False
         if event_id in self._recorded and event_id not in self.withheld and not self.bus.is_otherwise(record):
             return False  # that of the day comes
-        self._withhold(record)
+        self._withhold(record, event_id)
         return True
 
-    def _withhold(self, record: Any) -> None:
-        self.withheld.add(record.event_id)
+    def _id_of_the_day(self, record: Any) -> str:
+        """Return the id by which the day has what a record says: late answers may have other numbers."""
+        if isinstance(record, RoundLate):
+            for one in self.day.rounds.get(record.round_id or "", ()):
+                for late in one.late:
+                    if _said(late) == _said(record):
+                        return late.event_id
+        return str(record.event_id)
+
+    def _withhold(self, record: Any, event_id: str) -> None:
+        self.withheld.add(event_id)
         self._touch_takers(record)
 
     def _is_left(self, entry: Entry) -> bool:
@@ -286,3 +345,8 @@ class Branch(Script):
         self._lacks_switches |= entry.stored.lane == "control"
         self._touch_takers(entry.event)
         return False
+
+
+def _said(late: RoundLate) -> tuple[Any, ...]:
+    """Return what a record says of a late answer, but for its number and by how much it was late."""
+    return late.ordinal, late.agent, late.signal_id, late.reason
