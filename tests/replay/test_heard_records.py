@@ -170,3 +170,18 @@ def test_votes_count_that_are_handed_out_before_their_round_is_open(tmp_path: Pa
     record_deadlines(path, Deadlines(**given), SteppedClock(3))
     for agent in ("trend", "macro"):
         assert_nothing_follows(unchanged(path, given, agent, rounds_open_later(7 * MS_NS // 10)))
+
+
+def test_a_silent_agent_is_not_waited_for(tmp_path: Path) -> None:
+    path, given = tmp_path / "day.db", FIRMS["a deadline ends them"]
+    record_deadlines(path, Deadlines(**given), SteppedClock(3))
+    control, known = control_here(read_day(path), firm_of(given), APP)
+    change = change_of(silence=["trend"])
+    what_if_here(
+        read_day(path), firm_of(given), APP, change, control=control, known=known, into=tmp_path / "if.db"
+    )
+    for round_id, now in heard_in(tmp_path / "if.db").items():
+        then = heard_in(path)[round_id]
+        assert now[3] == {vote for vote in then[3] if vote.agent != "trend"}
+        assert "trend" in now[4]
+        assert now[2] == then[2] or then[0] == "complete"

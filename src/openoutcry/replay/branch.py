@@ -124,6 +124,10 @@ class Branch(Script):
         """Whether a subscription, or an agent, does not do what it did for certain."""
         return name in self.touched or is_of(name, self.change.names)
 
+    def is_silent(self, name: str) -> bool:
+        """Whether nothing that an agent says is heard."""
+        return is_of(name, self.change.silence)
+
     def has_other_halts(self, name: str, now: tuple[Halt, ...]) -> bool:
         """Whether an agent is touched, or the kill switches, given those that are active now, are others."""
         known = (self.day.by_id, self.day.begins.halts)
@@ -160,7 +164,7 @@ class Branch(Script):
             return super().offer(event, agent, cause_id, votes=votes)
         event_id, loop = event.event_id, asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
-        if is_of(agent, self.change.silence) or event_id in self.published:
+        if self.is_silent(agent) or event_id in self.published:
             turn.set_result(True)
             return self._turns.get(event_id, turn)
         entry = self.day.by_id.get(event_id)

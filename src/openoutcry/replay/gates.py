@@ -137,6 +137,8 @@ class HeldAdmission(Admission):
         who = current.get()
         if who is None or who.bus is not self._bus:
             return script.offer(event, None, None, votes=vote is not None)
+        if vote is not None and script.is_silent(who.subscription):
+            vote.defer()  # for ever
         cause = who.cause()
         cause_id = None if cause is None else cause.event_id
         return script.offer(

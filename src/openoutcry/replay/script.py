@@ -102,6 +102,10 @@ class Script:
         """Whether an agent need not do what it did: never, where nothing is changed."""
         return False
 
+    def is_silent(self, name: str) -> bool:  # noqa: ARG002 - likewise
+        """Whether nothing that an agent says is heard: never, where nothing is changed."""
+        return False
+
     def has_other_halts(self, name: str, now: tuple[Halt, ...]) -> bool:  # noqa: ARG002 - likewise
         """Whether an agent may be told of others than on the day: never, where nothing is changed."""
         return False
