@@ -164,6 +164,13 @@ def test_a_round_waits_for_votes_that_it_had_heard(by_ns: int, tmp_path: Path) -
         assert_nothing_follows(unchanged(path, given, agent, rounds_open_later(-by_ns)))
 
 
+def test_who_waits_for_a_round_without_a_tape_knows_it(tmp_path: Path) -> None:
+    path, given = tmp_path / "day.db", FIRMS["a deadline ends them"]
+    record_deadlines(path, Deadlines(**given), SteppedClock(3), how="rounds")
+    day = rounds_open_later(MS_NS // 10)(read_day(path))
+    assert replay_here(day, firm_of(given), APP).differences == ()
+
+
 def test_votes_count_that_are_handed_out_before_their_round_is_open(tmp_path: Path) -> None:
     path = tmp_path / "day.db"
     given: dict[str, Any] = {"quorum": 0.2, "has_chief": False}
