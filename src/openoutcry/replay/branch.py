@@ -8,27 +8,25 @@ admitted: as much later than in the control as it was on the day, or else as its
 import asyncio
 from collections.abc import Collection, Iterable
 from contextvars import Context
+from functools import partial
 from statistics import median_low
 from typing import Any, Final, Protocol
 
 import msgspec
 
-from openoutcry.core.barrier import NEVER_NS, Round, Verdict
 from openoutcry.core.halts import Halt
-from openoutcry.core.outcome import RoundOutcome
 from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.replay.change import Change, is_of
 from openoutcry.replay.comparing import compared
 from openoutcry.replay.day import Day, Entry
-from openoutcry.replay.gates import PlayedRound
-from openoutcry.replay.script import IDLE_NS, Script
+from openoutcry.replay.script import IDLE_NS, PATIENCE_NS, OpensRounds, Script
 from openoutcry.units import NS_PER_S
 
 JOIN_S: Final = 3_600.0
 """So long in virtual time is waited for those who are touched."""
 JOIN_STEP_S: Final = 0.01
-SLACK_NS: Final = 100_000
-"""So much later than its deadline a round is computed: answers that came before it may be on their way."""
+TRY_AGAIN_NS: Final = 100_000
+"""So often it is looked whether a record of the day stands."""
 
 
 class Knowledge(msgspec.Struct, frozen=True):
@@ -70,6 +68,10 @@ class BranchBus(Protocol):
 
     def is_otherwise(self, record: Any) -> bool | None:
         """Whether the round that a record is about is another one than on the day; None: not known yet."""
+        ...
+
+    def look_again(self, round_id: str) -> None:
+        """Compute a round once more: an answer that it may wait for does not come."""
         ...
 
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:
@@ -122,6 +124,10 @@ class Branch(Script):
         """Whether a subscription, or an agent, does not do what it did for certain."""
         return name in self.touched or is_of(name, self.change.names)
 
+    def is_silent(self, name: str) -> bool:
+        """Whether nothing that an agent says is heard."""
+        return is_of(name, self.change.silence)
+
     def has_other_halts(self, name: str, now: tuple[Halt, ...]) -> bool:
         """Whether an agent is touched, or the kill switches, given those that are active now, are others."""
         known = (self.day.by_id, self.day.begins.halts)
@@ -158,7 +164,7 @@ class Branch(Script):
             return super().offer(event, agent, cause_id, votes=votes)
         event_id, loop = event.event_id, asyncio.get_running_loop()
         turn: asyncio.Future[bool] = loop.create_future()
-        if is_of(agent, self.change.silence) or event_id in self.published:
+        if self.is_silent(agent) or event_id in self.published:
             turn.set_result(True)
             return self._turns.get(event_id, turn)
         entry = self.day.by_id.get(event_id)
@@ -230,6 +236,8 @@ class Branch(Script):
         if entry.event.event_type == "order" and order_id and event_id not in self.published:
             self._gone_orders.add(order_id)
         self._touch_takers(entry.event)
+        if entry.voted and self.bus is not None:
+            self.bus.look_again(entry.event.round_id or "")
         return False
 
     def _was_offered(self, entry: Entry) -> bool:
@@ -257,11 +265,52 @@ class Branch(Script):
         finally:
             self._awaited = None
 
+    # -- what rounds ask ----------------------------------------------------------------------------
+
+    def is_of_the_day(self, event_id: str) -> bool:
+        """Whether an event is in the record, and was not published too late for its turn."""
+        return event_id in self.day.by_id and event_id not in self.passed
+
+    def handed(self, event_id: str) -> Entry | None:
+        """Return a recorded event that has been handed out; None for any other."""
+        return self.day.by_id.get(event_id) if event_id in self._handed else None
+
+    def here_by_ns(self, event_id: str) -> int:
+        """Return by when a recorded event has had its turn; 0 if it is known that it does not come."""
+        entry, agent = self.day.by_id.get(event_id), self._known.agents.get(event_id, "")
+        gone = (*self.change.without, *self.change.silence)
+        if entry is None or event_id in self.passed or is_of(agent, gone):
+            return 0
+        return entry.at_ns + self.pace.lost_ns + PATIENCE_NS
+
+    def abstains_later_ns(self, agent: str) -> int | None:
+        """Return by how much later than on the day an agent abstains; None: that is not known."""
+        change = self.change
+        others = (*change.without, *change.silence, *change.replace)
+        if is_of(agent, others) or any(is_of(one, (agent,)) for one in self.touched):
+            return None
+        delay_ns = change.delay_of(agent)
+        return delay_ns if delay_ns > IDLE_NS else 0
+
+    # -- the records of the bus ---------------------------------------------------------------------
+
+    def tell(self, record: Any, rounds: OpensRounds) -> None:
+        """Hand out a record of the day, as soon as it is known that it stands."""
+        self._tell(record, rounds, self.pace.now_ns() + 2 * PATIENCE_NS)
+
+    def _tell(self, record: Any, rounds: OpensRounds, by_ns: int) -> None:
+        assert self.bus is not None, "as above"
+        now_ns = self.pace.now_ns()
+        if now_ns < by_ns and record.event_id not in self.withheld and self.bus.is_otherwise(record) is None:
+            self.pace.call_at(now_ns + TRY_AGAIN_NS, partial(self._tell, record, rounds, by_ns))
+        elif not self.is_closed and self.stands(record):
+            rounds.hand_out(record)
+
     def stands(self, record: Any) -> bool:
         """Whether a record of the day is what the bus would write now; if not, who takes it is touched."""
         assert self.bus is not None, "as above"
         if record.event_id in self.withheld or self.bus.is_otherwise(record) is not False:
-            self._withhold(record)
+            self._withhold(record, record.event_id)
             return False
         self._stood.add(record.event_id)
         return True
@@ -269,17 +318,26 @@ class Branch(Script):
     def is_new(self, record: Any) -> bool:
         """Whether a record that the bus has written now is handed out: where it stands for another one."""
         assert self.bus is not None, "as above"
-        event_id = record.event_id
+        event_id = self._id_of_the_day(record)
         is_of_round = isinstance(record, RoundOpened | RoundReleased | RoundLate)
         if not is_of_round or event_id in self._stood:
             return False
         if event_id in self._recorded and event_id not in self.withheld and not self.bus.is_otherwise(record):
             return False  # that of the day comes
-        self._withhold(record)
+        self._withhold(record, event_id)
         return True
 
-    def _withhold(self, record: Any) -> None:
-        self.withheld.add(record.event_id)
+    def _id_of_the_day(self, record: Any) -> str:
+        """Return the id by which the day has what a record says: late answers may have other numbers."""
+        if isinstance(record, RoundLate):
+            for one in self.day.rounds.get(record.round_id or "", ()):
+                for late in one.late:
+                    if _said(late) == _said(record):
+                        return late.event_id
+        return str(record.event_id)
+
+    def _withhold(self, record: Any, event_id: str) -> None:
+        self.withheld.add(event_id)
         self._touch_takers(record)
 
     def _is_left(self, entry: Entry) -> bool:
@@ -293,132 +351,6 @@ class Branch(Script):
         return False
 
 
-class BranchRound(PlayedRound):
-    """A round that ends as on the day, unless somebody on its roster is touched: then it is computed.
-
-    Attributes:
-        is_computed: Whether it is.
-        is_changed: Whether its outcome is another one than on the day, or comes later.
-        has_other_terms: Whether others are expected, or another number of them.
-        waiters: The subscriptions that wait for it.
-
-    """
-
-    __slots__ = (
-        "_answers",
-        "_branch",
-        "_look_at",
-        "_recorded_ns",
-        "has_other_terms",
-        "is_changed",
-        "is_computed",
-        "waiters",
-    )
-
-    def __init__(self, branch: Branch, look_at: Any, *made_of: Any) -> None:
-        super().__init__(*made_of)
-        self._branch = branch
-        self._look_at = look_at
-        self._answers: list[tuple[int, str, Any, str]] = []
-        self.is_changed = self.is_computed = False
-        self.waiters: set[str] = set()
-        self._recorded_ns = self.due_ns
-        terms = self.past.terms
-        now = self.terms
-        self.has_other_terms: bool = (frozenset(terms.roster), terms.quorum_count) != (
-            now.roster,
-            now.quorum_count,
-        )
-        if self.has_other_terms or any(map(branch.is_touched, self.terms.roster)):
-            self.compute(self.opened_ns)
-
-    def compute(self, now_ns: int) -> None:
-        """From now on it is computed."""
-        if self.outcome is None and not self.is_computed:
-            self.is_computed = True
-            if self._recorded_ns != NEVER_NS:
-                self._look_at(self.round_id, self._recorded_ns + SLACK_NS)
-            self._judge(now_ns)
-
-    def arrive(self, agent: str, signal: Any, now_ns: int) -> Verdict:
-        """Take an opinion: at the instant at which it came on the day, if it is the recorded one."""
-        self._note(self._came_ns(signal.event_id, now_ns), agent, signal, "", now_ns)
-        return super().arrive(agent, signal, now_ns)
-
-    def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
-        """Take an answer without an opinion."""
-        released = self.past.released
-        after_ns = None if released is None else released.abstained_ns.get(agent)
-        is_recorded = after_ns is not None and not self._branch.is_touched(agent)
-        came_ns = self.opened_ns + after_ns if is_recorded and after_ns is not None else now_ns
-        self._note(came_ns, agent, None, reason, now_ns)
-        return super().abstain(agent, reason, now_ns)
-
-    def _came_ns(self, signal_id: str, now_ns: int) -> int:
-        entry, released = self._script.day.by_id.get(signal_id), self.past.released
-        if entry is None or released is None or signal_id in self._branch.passed:
-            return now_ns
-        for vote in released.votes:
-            if vote.signal_id == signal_id:
-                return self.opened_ns + vote.after_ns
-        late = (one.late_ns for one in self.past.late if one.signal_id == signal_id)
-        return next((self.opened_ns + released.took_ns + ns for ns in late), now_ns)
-
-    def _note(self, came_ns: int, agent: str, signal: Any, reason: str, now_ns: int) -> None:
-        self._answers.append((came_ns, agent, signal, reason))
-        if self.is_computed and self.outcome is None:
-            self._judge(now_ns)
-
-    def tick(self, now_ns: int) -> RoundOutcome | None:
-        """Let time pass."""
-        if not self.is_computed:
-            return super().tick(now_ns)
-        if self.outcome is None and (now_ns >= self.due_ns or now_ns > self._recorded_ns):
-            self._judge(now_ns)
-        return self.outcome
-
-    def _judge(self, now_ns: int) -> None:
-        """Compute the round from what has come so far."""
-        live = Round(self.round_id, self.terms, self.opened_ns, self.opened_wall_ns, self._recall)
-        to_come = NEVER_NS
-        for came_ns, agent, signal, reason in sorted(self._answers, key=lambda answer: answer[0]):
-            if came_ns > now_ns:
-                to_come = min(to_come, came_ns)
-            elif signal is None:
-                live.abstain(agent, reason, came_ns)
-            else:
-                live.arrive(agent, signal, came_ns)
-        outcome = live.tick(max(self.opened_ns, now_ns - SLACK_NS))
-        if outcome is None:
-            self.due_ns = min(to_come, live.due_ns + SLACK_NS)
-            self._look_at(self.round_id, self.due_ns)
-            if now_ns > self._recorded_ns:
-                self._change()
-            return
-        self.due_ns, self.outcome, self.state = NEVER_NS, outcome, live.state
-        if not self._is_as_recorded(outcome):
-            self._change()
-
-    def _change(self) -> None:
-        """It ends otherwise than on the day, or later: who waits for it is not handed what it was."""
-        self.is_changed = True
-        for name in sorted(self.waiters | {self.past.opened_by} - {""}):
-            self._branch.touch(name)
-
-    def close(self, reason: str, now_ns: int) -> RoundOutcome:
-        """End the round."""
-        return Round.close(self, reason, now_ns) if self.is_computed else super().close(reason, now_ns)
-
-    def _is_as_recorded(self, outcome: RoundOutcome) -> bool:
-        released, by_id = self.past.released, self._script.day.by_id
-        if released is None:
-            return False
-        is_same_end = (outcome.status.value, outcome.valid) == (released.status, released.valid)
-        votes = {vote.signal_id for vote in released.votes}
-        return (
-            is_same_end
-            and set(outcome.heard) == votes
-            and all(signal is by_id[i].event for i, (_, _, signal, _) in outcome.heard.items())
-            and outcome.abstained == dict(released.abstained)
-            and outcome.missing == frozenset(released.missing)
-        )
+def _said(late: RoundLate) -> tuple[Any, ...]:
+    """Return what a record says of a late answer, but for its number and by how much it was late."""
+    return late.ordinal, late.agent, late.signal_id, late.reason

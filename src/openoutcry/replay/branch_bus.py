@@ -13,7 +13,8 @@ from openoutcry.errors import ConfigError
 from openoutcry.events import RoundLate, RoundOpened, RoundReleased
 from openoutcry.printable import printable
 from openoutcry.replay.answers import PlayedAnswers
-from openoutcry.replay.branch import Branch, BranchRound
+from openoutcry.replay.branch import Branch
+from openoutcry.replay.branch_round import BranchRound
 from openoutcry.replay.bus import ReplayedBus
 from openoutcry.replay.change import is_of
 from openoutcry.replay.day import PastRound
@@ -79,8 +80,13 @@ class ChangedBus(ReplayedBus):
         """Look at a round when it is due."""
 
         def look() -> None:
-            if self._rounds.knows(round_id):
-                self._rounds.find(round_id).tick()
+            if not self._rounds.knows(round_id):
+                return
+            barrier = self._rounds.find(round_id)
+            barrier.tick()
+            if isinstance(barrier.round, BranchRound):
+                for verdict in barrier.round.note_overdue():
+                    barrier.settle(verdict)
 
         asyncio.get_running_loop().call_at((due_ns + RESOLUTION_NS) / NS_PER_S, look)
 
@@ -103,6 +109,7 @@ class ChangedBus(ReplayedBus):
         delay_ns = change.delay_of(agent)
         if not delay_ns:
             return super().abstain(agent, reason, round_id)
+        self._meet(round_id, agent)
         loop = asyncio.get_running_loop()
         loop.call_later(delay_ns / NS_PER_S, self._abstain_unknown, agent, reason, round_id)
         return Verdict.COUNTED
@@ -180,9 +187,19 @@ class ChangedBus(ReplayedBus):
                 box.go_freely()
                 box.wake()
         for one in self._rounds_played:
-            if one.outcome is None and any(is_of(name, (agent,)) for agent in one.terms.roster):
-                one.compute(self._bus.clock.now_ns())
-                self._rounds.find(one.round_id).tick()
+            if any(is_of(name, (agent,)) for agent in one.terms.roster):
+                self._compute(one)
+
+    def look_again(self, round_id: str) -> None:
+        """Compute a round once more, if it is computed."""
+        for one in self._rounds_played:
+            if one.round_id == round_id and one.is_computed:
+                self._compute(one)
+
+    def _compute(self, one: BranchRound) -> None:
+        if one.outcome is None:
+            one.compute(self._bus.clock.now_ns())
+            self._rounds.find(one.round_id).tick()
 
     def is_otherwise(self, record: Any) -> bool | None:
         """Whether the round that a record is about is another one than on the day; None: not known yet."""
@@ -195,7 +212,10 @@ class ChangedBus(ReplayedBus):
         if isinstance(record, RoundOpened):
             return one.has_other_terms
         if isinstance(record, RoundLate) and self._branch.is_touched(record.agent):
-            return record.signal_id is None or record.signal_id in self._branch.passed
+            is_abstention = record.signal_id is None
+            later_ns = self._branch.abstains_later_ns(record.agent) if is_abstention else 0
+            if later_ns != 0 or record.signal_id in self._branch.passed:
+                return True
         return True if one.is_changed else (None if one.outcome is None else one.has_other_terms)
 
     async def let_in_new(self, event: Any, *, votes: bool, priority: bool, level: str | None) -> bool:

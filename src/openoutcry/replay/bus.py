@@ -17,7 +17,7 @@ from openoutcry.replay.comparing import Difference
 from openoutcry.replay.day import Entry, PastRound
 from openoutcry.replay.gates import HeldAdmission, HeldDispatcher, PlayedRound
 from openoutcry.replay.keeping import keep
-from openoutcry.replay.script import Script
+from openoutcry.replay.script import PATIENCE_NS, Script
 from openoutcry.replay.stepped import SteppedThread
 from openoutcry.replay.taking import PlayedMailbox
 from openoutcry.replay.told import Told
@@ -219,7 +219,9 @@ class ReplayedBus(VenueBus):
     def _meet(self, round_id: str | None, agent: str = "") -> None:
         """See to it that a call knows the round that it names if and only if it did on the day.
 
-        Without a tape it is known only of an `agent` whose abstention was recorded that it had met it.
+        Without a tape it is known only of an `agent` whose abstention was recorded that it had met it. Who
+        waits for a round that a main program opens about now had met it too: an event without a tape has the
+        instant at which its commit began.
         """
         who, day = self._who(), self._script.day
         caller = "" if who is None or not who.in_call else who.subscription  # the tape notes no others
@@ -229,9 +231,15 @@ class ReplayedBus(VenueBus):
             raise unknown_round(round_id)
         if not self._rounds.knows(round_id):
             for one in day.rounds.get(round_id, ()):
-                if ((caller and day.is_taped) or one.has_abstained(agent)) and not self.is_open(one):
+                is_met = (caller and day.is_taped) or one.has_abstained(agent)
+                if (is_met or (not agent and self._opens_now(one))) and not self.is_open(one):
                     self.open(one)
                     break
+
+    def _opens_now(self, one: PastRound) -> bool:
+        """Whether a main program opens a round about now."""
+        pace = self._script.pace
+        return not one.opened_by and one.at_ns + pace.lost_ns <= pace.now_ns() + PATIENCE_NS
 
     def halted(self, scope: str = FIRM) -> tuple[Halt, ...]:
         """Return the active kill switches: those that the call was told of on the day, unless others came."""

@@ -109,6 +109,10 @@ class PastRound:
         late = any(one.agent == agent and one.signal_id is None for one in self.late)
         return late or (self.released is not None and agent in self.released.abstained_ns)
 
+    def late_signal(self, signal_id: str) -> RoundLate | None:
+        """Return the record of a signal that came too late; None for any other."""
+        return next((one for one in self.late if one.signal_id == signal_id), None)
+
 
 @dataclass(slots=True, eq=False)
 class Day:

@@ -12,7 +12,7 @@ from openoutcry.core.barrier import NEVER_NS, Recall, Round, Verdict
 from openoutcry.core.outcome import RoundOutcome, StandIn, Status
 from openoutcry.core.terms import Terms
 from openoutcry.errors import OpenOutcryError
-from openoutcry.events import RoundReleased, encode
+from openoutcry.events import RoundLate, RoundReleased, encode
 from openoutcry.replay.day import Day, Entry, PastRound
 from openoutcry.replay.script import Script
 from openoutcry.runtime.admission.again import Answer
@@ -137,6 +137,8 @@ class HeldAdmission(Admission):
         who = current.get()
         if who is None or who.bus is not self._bus:
             return script.offer(event, None, None, votes=vote is not None)
+        if vote is not None and script.is_silent(who.subscription):
+            vote.defer()  # for ever
         cause = who.cause()
         cause_id = None if cause is None else cause.event_id
         return script.offer(
@@ -162,7 +164,7 @@ class PlayedRound(Round):
 
     """
 
-    __slots__ = ("_script", "past", "said")
+    __slots__ = ("_late_said", "_script", "past", "said")
 
     def __init__(
         self,
@@ -176,6 +178,7 @@ class PlayedRound(Round):
         super().__init__(past.round_id, terms, opened_ns, opened_wall_ns, recall)
         self.past = past
         self.said: set[str] = set()
+        self._late_said = [one for one in past.late if one.signal_id is None]
         self._script = script
         self._may_lack = -1  # answers alone release nothing
         released = past.released
@@ -187,34 +190,59 @@ class PlayedRound(Round):
             )
 
     def arrive(self, agent: str, signal: Any, now_ns: int) -> Verdict:
-        """Take an opinion. One that counted on the day is not late now."""
+        """Take an opinion. One that counted on the day is not late now, and one that was late is."""
         outcome = self.outcome
         if outcome is not None and signal.event_id in outcome.heard:
             return Verdict.COUNTED
-        return super().arrive(agent, signal, now_ns)
+        late = self.past.late_signal(signal.event_id)
+        return super().arrive(agent, signal, now_ns if late is None else self._late_at_ns(late, now_ns))
 
     def abstain(self, agent: str, reason: str, now_ns: int) -> Verdict:
-        """Take an answer without an opinion."""
+        """Take an answer without an opinion, likewise."""
+        return self._play_abstention(agent, reason, now_ns, self._late_abstention(agent, reason))
+
+    def _play_abstention(self, agent: str, reason: str, now_ns: int, late: RoundLate | None) -> Verdict:
+        """Take an abstention, given its record if it was late on the day."""
         self.said.add(agent)
+        if late is not None:
+            return super().abstain(agent, reason, self._late_at_ns(late, now_ns))
         outcome = self.outcome
         if outcome is not None and agent in outcome.abstained:
             return Verdict.COUNTED
         return super().abstain(agent, reason, now_ns)
 
-    def tick(self, now_ns: int) -> RoundOutcome | None:
-        """Let time pass: when it is time, the round has the outcome of the day."""
+    def _late_abstention(self, agent: str, reason: str) -> RoundLate | None:
+        """Return the record of an abstention, if it was late on the day; each is found once."""
         released = self.past.released
-        if self.outcome is None and now_ns >= self.due_ns and released is not None:
-            self.due_ns = NEVER_NS
-            self.outcome = outcome_again(self, released, self._script.day)
-        return self.outcome
+        if released is not None and agent in released.abstained_ns and agent not in self.said:
+            return None  # its first was in time
+        for late in self._late_said:
+            if (late.agent, late.reason) == (agent, reason):
+                self._late_said.remove(late)
+                return late
+        return None
 
-    def close(self, reason: str, now_ns: int) -> RoundOutcome:
-        """End the round: as on the day, where that is known."""
+    def _late_at_ns(self, late: RoundLate, now_ns: int) -> int:
+        """End the round, as an answer comes that was late on the day; return when that came."""
+        self._end()
+        return now_ns if self.outcome is None else self.outcome.released_ns + late.late_ns
+
+    def _end(self) -> None:
+        """The round has the outcome of the day, where that is known."""
         released = self.past.released
         if self.outcome is None and released is not None:
             self.due_ns = NEVER_NS
             self.outcome = outcome_again(self, released, self._script.day)
+
+    def tick(self, now_ns: int) -> RoundOutcome | None:
+        """Let time pass: when it is time, the round has the outcome of the day."""
+        if now_ns >= self.due_ns:
+            self._end()
+        return self.outcome
+
+    def close(self, reason: str, now_ns: int) -> RoundOutcome:
+        """End the round: as on the day, where that is known."""
+        self._end()
         return super().close(reason, now_ns)
 
 

@@ -8,7 +8,8 @@ import msgspec
 
 from openoutcry.core.wording import listed, span
 from openoutcry.events import event_type_of
-from openoutcry.replay.branch import Branch, BranchRound
+from openoutcry.replay.branch import Branch
+from openoutcry.replay.branch_round import BranchRound
 from openoutcry.replay.comparing import compared
 
 _DECIDES: Final = ("decision", "order")

@@ -102,6 +102,10 @@ class Script:
         """Whether an agent need not do what it did: never, where nothing is changed."""
         return False
 
+    def is_silent(self, name: str) -> bool:  # noqa: ARG002 - likewise
+        """Whether nothing that an agent says is heard: never, where nothing is changed."""
+        return False
+
     def has_other_halts(self, name: str, now: tuple[Halt, ...]) -> bool:  # noqa: ARG002 - likewise
         """Whether an agent may be told of others than on the day: never, where nothing is changed."""
         return False
@@ -263,8 +267,7 @@ class Script:
                 await self._open(loop, openings.popleft(), rounds)
             await self._until(loop, entry.at_ns)
             if event_type_of(entry.event) in RECORDS:
-                if self.stands(entry.event):
-                    rounds.hand_out(entry.event)
+                self.tell(entry.event, rounds)
                 continue
             self._session_ns = max(self._session_ns, time_ns_of(entry.event))
             if await self._turn_of(loop, entry):
@@ -274,11 +277,11 @@ class Script:
         for one in openings:
             await self._open(loop, one, rounds)
 
-    def stands(self, record: Any) -> bool:  # noqa: ARG002 - for a script with a change
-        """Whether a record of the day is what the bus would write now: always, where nothing is changed."""
-        return True
+    def tell(self, record: Any, rounds: "OpensRounds") -> None:
+        """Hand a record of the day to those that name its type."""
+        rounds.hand_out(record)
 
-    def is_new(self, record: Any) -> bool:  # noqa: ARG002 - likewise
+    def is_new(self, record: Any) -> bool:  # noqa: ARG002 - for a script with a change
         """Whether a record that the bus has written now is handed out: never, as that of the day is."""
         return False
 
