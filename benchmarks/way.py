@@ -41,8 +41,8 @@ from openoutcry import (
     SignalEvent,
 )
 
-ORDER_MOST = (36, 14)
-FILL_MOST = (49, 16)
+ORDER_MOST = (36, 15)
+FILL_MOST = (49, 17)
 SIGNAL_MOST = (52, 19)
 """The most frames, and the most modules that they stand in, on the way of a journaled event: on Python 3.11 with
 apsw. Newer Pythons, and the standard library's sqlite3, need one less here or there. Three of them are the

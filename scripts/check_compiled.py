@@ -9,16 +9,16 @@ compiler and Python's headers; a Python without headers is left out, and a line 
 is wrong. Takes two minutes for each Python on an idle machine.
 """
 
-import os
 import shutil
 import subprocess
 import sys
 import tempfile
-import time
 import tomllib
 import zipfile
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
+
+from apart import run, wrong
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 COPIED: Final = ("campaigns", "tests", "examples", "docs")
@@ -55,7 +55,7 @@ CAMPAIGNS: Final = (
 
 def main() -> None:
     """Check with each Python."""
-    pythons = sys.argv[1:] or [sys.executable]
+    pythons = list(dict.fromkeys(sys.argv[1:])) or [sys.executable]
     usable = [python for python in pythons if has_headers(python)]
     if not usable:
         print("not checked: no Python here has its headers (Debian: apt-get install python3-dev)", flush=True)
@@ -145,36 +145,6 @@ def use(python: Path, folder: Path) -> None:
     run(python, "-m", "openoutcry", "demo", "--days", "30", cwd=folder)
     for name, *options in CAMPAIGNS:
         run(python, "-m", f"campaigns.{name}", *options, cwd=folder)
-
-
-def run(
-    *words: str | Path, cwd: Path | None = None, more: dict[str, str] | None = None, fails: bool = False
-) -> str:
-    """Run a program that knows nothing of this checkout; return what it printed. Ends with 1 if it fails."""
-    began = time.monotonic()
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPENOUTCRY"))
-    }
-    done = subprocess.run(
-        list(map(str, words)),
-        cwd=cwd or Path(tempfile.gettempdir()),
-        env={**inherited, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **(more or {})},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        check=False,
-    )
-    shown = " ".join(map(str, words))[-100:]
-    if bool(done.returncode) != fails:
-        print(done.stdout, flush=True)
-        wrong(f"{shown} ended with {done.returncode}")
-    print(f"ok {shown}, {time.monotonic() - began:.0f} s", flush=True)
-    return done.stdout
-
-
-def wrong(what: str) -> NoReturn:
-    """End with 1."""
-    sys.exit(f"check_compiled: {what}")
 
 
 if __name__ == "__main__":

@@ -8,16 +8,15 @@ Ends with 1 at what is wrong. Takes a minute and a half on an idle machine.
 """
 
 import argparse
-import os
-import subprocess
 import sys
 import tarfile
 import tempfile
-import time
 import venv
 import zipfile
 from pathlib import Path
-from typing import Final, NoReturn
+from typing import Final
+
+from apart import run, wrong
 
 ROOT: Final = Path(__file__).resolve().parent.parent
 TOOLS: Final = ("build>=1.2", "twine>=6", "hatchling>=1.27")
@@ -162,7 +161,7 @@ def use_tests(unpacked: Path) -> None:
     """Collect the tests of an unpacked sdist and run some, with the tools of this environment."""
     own = {"PYTHONPATH": str(unpacked / "src")}
     pytest = (Path(sys.executable), "-m", "pytest", "-p", "no:cacheprovider")
-    run(*pytest, "--collect-only", "-qq", cwd=unpacked, more=own, is_shown=False)
+    run(*pytest, "--collect-only", "-qq", cwd=unpacked, more=own)
     run(*pytest, *TESTED, cwd=unpacked, more=own)
 
 
@@ -170,33 +169,6 @@ def environment(folder: Path) -> Path:
     """Make a virtual environment, and return its Python."""
     venv.create(folder, with_pip=True)
     return folder / "bin" / "python"
-
-
-def run(
-    *words: str | Path, cwd: Path | None = None, more: dict[str, str] | None = None, is_shown: bool = True
-) -> None:
-    """Run a program that knows nothing of this checkout. Ends with 1 if it fails."""
-    began = time.monotonic()
-    inherited = {
-        name: value for name, value in os.environ.items() if not name.startswith(("PYTHON", "OPENOUTCRY"))
-    }
-    path = f"{Path(words[0]).parent}{os.pathsep}{os.environ['PATH']}"
-    done = subprocess.run(
-        list(map(str, words)),
-        cwd=cwd or Path(tempfile.gettempdir()),
-        env={**inherited, "PATH": path, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **(more or {})},
-        stdout=None if is_shown else subprocess.DEVNULL,
-        check=False,
-    )
-    shown = " ".join(map(str, words))[-100:]
-    if done.returncode:
-        wrong(f"{shown} ended with {done.returncode}")
-    print(f"ok {shown}, {time.monotonic() - began:.0f} s", flush=True)
-
-
-def wrong(what: str) -> NoReturn:
-    """End with 1."""
-    sys.exit(f"check_wheel: {what}")
 
 
 if __name__ == "__main__":

@@ -34,7 +34,7 @@ from openoutcry import (
     PersistenceConfig,
     RetryPolicy,
 )
-from openoutcry.runtime.durability.committer import Committer
+from openoutcry.journals.sqlite import SqliteJournal
 
 PATIENT = BackpressureConfig(grace_s=1e6)
 
@@ -44,11 +44,11 @@ def test_those_who_take_a_kill_switch_are_called_before_the_journal_is_written(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, level: Any
 ) -> None:
     order: list[str] = []
-    prepare = Committer._prepare
+    write = SqliteJournal.write
 
     def noted(*given: Any) -> Any:
         order.append("commit")
-        return prepare(*given)
+        return write(*given)
 
     async def scene() -> None:
         async with EventBus(persistence_config=PersistenceConfig(path=tmp_path / "firm.db")) as bus:
@@ -56,7 +56,7 @@ def test_those_who_take_a_kill_switch_are_called_before_the_journal_is_written(
                 bus.subscribe("kill_switch", lambda _: order.append("call"), name=f"agent-{number}")
             await bus.publish(a_kill())
             await bus.flush()
-            monkeypatch.setattr(Committer, "_prepare", noted)
+            monkeypatch.setattr(SqliteJournal, "write", noted)
             order.clear()
             await bus.publish(a_kill(), level=level)
             await bus.flush()

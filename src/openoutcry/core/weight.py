@@ -135,7 +135,7 @@ class Scales:
                 kind.left -= count
                 return count * kind.mean
             kind.left = EVERY
-            found = weight_of(next(event for event in reversed(batch) if type(event) is cls))
+            found = weight_of(next(event for event in batch[::-1] if type(event) is cls))
             if found < SMALL_BYTES:
                 kind.mean = found if not kind.mean else (3 * kind.mean + found) // 4
                 return kind.mean * count

@@ -5,15 +5,14 @@ event of a plain class is staged for the next delivery, one of a durable class f
 else it is (a kill switch, a duplicate, the first of its class, one too many, one with an id that is no text),
 the answer is "not here", nothing has changed, and `Admission` looks at everything.
 
-`publish` writes out what is done for most events: one more of the class that was staged last. `admit` does it
-for all that may pass here.
+`publish` itself stands in `publishing`.
 """
 
 from asyncio import AbstractEventLoop
 from collections.abc import Callable, Iterable
 from operator import countOf
 from threading import get_ident
-from typing import Any, Protocol
+from typing import Any, Final, Protocol
 
 from openoutcry.core.mailbox import Mailbox
 from openoutcry.errors import OpenOutcryError
@@ -26,6 +25,9 @@ from openoutcry.runtime.delivery.state import BusState
 from openoutcry.runtime.durability.commit import Commit
 from openoutcry.runtime.durability.committer import Committer
 from openoutcry.runtime.ownership import NOWHERE, place_of
+
+_thread: Final[Callable[[], Any]] = get_ident
+"""Called, and compared, without a look-up and without being made a C integer where this is compiled."""
 
 
 class Vote(Protocol):
@@ -116,60 +118,19 @@ class FastPath:
 
     # -- one event ----------------------------------------------------------------------------------
 
-    async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
-        """Admit an event here, or have the slow path do it: `EventBus.publish`."""
-        if not priority and level is None:
-            cls, staged = event.__class__, self._staged
-            if (
-                len(staged) < self._most
-                and get_ident() == self._place._thread_id  # noqa: SLF001 - see `ownership`
-                and (cls is self._newest_class or (staged and self._mixes(cls)))
-                and (event_id := event.event_id).__class__ is str
-            ):
-                seen = self._seen
-                limit = seen.limit
-                if not limit:
-                    if event_id in seen.now or event_id in seen.before or not event_id:
-                        return await self._slow.publish(event)
-                    seen.now.add(event_id)
-                elif limit > event_id > seen.newest:
-                    seen.newest = event_id
-                    seen.line.append(event_id)
-                elif not seen.add_other(event_id):
-                    return await self._slow.publish(event)
-                if self._tracker.calls:
-                    stamp_cause(self._bus, event)
-                staged.append(event)
-                return True
-            admitted = self.admit(event)
-            if admitted is True:
-                return True
-            if admitted is not False:
-                await admitted
-                return True
-        return await self._slow.publish(event, priority, level)
-
-    def _mixes(self, cls: type) -> bool:
-        """Return True if an event of another class than the last may follow what is staged."""
-        if self._newest_class is None or cls not in self._plain:
-            return False
-        self._newest_class = cls
-        self.dispatcher.mixed = True
-        return True
-
     def admit(self, event: Any, vote: Vote | None = None) -> Commit | bool:
         """Admit one event, with the vote of a signal of a durable class.
 
         True, the commit it waits for, or False, and nothing has changed.
         """
         staged = self._staged
-        if len(staged) >= self._most or get_ident() != self._place._thread_id:  # noqa: SLF001 - see `ownership`
+        if len(staged) >= self._most or _thread() != self._place._thread_id:  # noqa: SLF001 - see `ownership`
             return False
-        cls = event.__class__
+        cls = type(event)
         if cls not in self._plain:
             return self._admit_durable(event, vote) if cls in self.durable else False
         event_id, seen = event.event_id, self._seen
-        if event_id.__class__ is not str:
+        if type(event_id) is not str:
             return False
         if seen.limit > event_id > seen.newest:
             seen.newest = event_id
@@ -382,17 +343,6 @@ class CheckingFastPath(FastPath):
     """Admission on credit to a bus that checks all events: those too that pass here without being written."""
 
     __slots__ = ()
-
-    async def publish(self, event: Any, priority: bool = False, level: str | None = None) -> bool:
-        """Admit an event here, or have the slow path do it: `EventBus.publish`."""
-        if not priority and level is None:
-            admitted = self.admit(event)
-            if admitted is True:
-                return True
-            if admitted is not False:
-                await admitted
-                return True
-        return await self._slow.publish(event, priority, level)
 
     def admit(self, event: Any, vote: Vote | None = None) -> Commit | bool:
         """Admit one event that could be written. Raises `InvalidEvent` if it could not."""

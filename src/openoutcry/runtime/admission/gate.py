@@ -36,8 +36,9 @@ from openoutcry.runtime.admission.access import (
 from openoutcry.runtime.admission.again import Again, Answer
 from openoutcry.runtime.admission.arrivals import Arrivals
 from openoutcry.runtime.admission.durable import DurableAdmission
-from openoutcry.runtime.admission.fast_path import CheckingFastPath, FastPath, Vote
+from openoutcry.runtime.admission.fast_path import FastPath, Vote
 from openoutcry.runtime.admission.kill_switches import Handled, KillSwitches
+from openoutcry.runtime.admission.publishing import Publish, new_fast_path
 from openoutcry.runtime.admission.room import Room
 from openoutcry.runtime.delivery.causation import Tracker, current, outbox_of, stamp_cause
 from openoutcry.runtime.delivery.dispatcher import Dispatcher
@@ -108,6 +109,7 @@ class Admission:
         access: Who may publish what.
         check_thread: Raises where a call may not be made: `Ownership.check` of the bus.
         fast_path: The hot path.
+        publish_fast: `EventBus.publish`: by the fast path, and what may not pass there by `publish`.
         dispatcher: Where what is admitted is delivered from.
         slot: Where the journal is opened, when the first event needs it.
         room: How full the mailboxes are, and who waits for room.
@@ -129,8 +131,9 @@ class Admission:
         self.access: Access = Access(bus, releasers)
         self.check_thread: Callable[[str], None] = bus.ownership.check
         self.seen: SeenIds = bus.seen
-        new_path = CheckingFastPath if bus.checks_all else FastPath
-        self.fast_path: FastPath = new_path(bus, self, self.new_dispatcher)
+        self.fast_path: FastPath
+        self.publish_fast: Publish
+        self.fast_path, self.publish_fast = new_fast_path(bus, self, self.new_dispatcher)
         self.dispatcher: Dispatcher = self.fast_path.dispatcher
         self.slot: StoreSlot = make_slot(self.dispatcher)
         self.room: Room = Room(bus, self.fast_path, self.slot)

@@ -161,7 +161,7 @@ class EventBus:
         self._inspection = Inspection(bus, admission, rounds, monitor, self._lifecycle.linking)
         self._admin = Admin(bus, admission, self._lifecycle)
         if type(self).publish is EventBus.publish:  # its part's own function, so that a publish is one call
-            setattr(self, "publish", admission.fast_path.publish)  # noqa: B010 - a method, to the type checker
+            setattr(self, "publish", admission.publish_fast)  # noqa: B010 - a method, to the type checker
         if type(self).publish_signal is EventBus.publish_signal:
             setattr(self, "publish_signal", self._signals.publish)  # noqa: B010 - as above
 
@@ -200,7 +200,7 @@ class EventBus:
                 is on the disk; publishing it again on the next journal is safe.
 
         """
-        return await self._admission.fast_path.publish(event, priority, level=level)
+        return await self._admission.publish_fast(event, priority, level)
 
     def publish_nowait(self, event: Any, priority: bool = False, *, level: LevelName | None = None) -> bool:
         """Publish without waiting: an event that would have to wait for room or a token is refused.

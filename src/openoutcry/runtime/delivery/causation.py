@@ -221,7 +221,10 @@ class Lineage:
         """Whether a call is running."""
         return self.worker.batch is not None
 
-    in_call = running
+    @property
+    def in_call(self) -> bool:
+        """Whether a call is running: its lineage is the call's as long as it lasts."""
+        return self.worker.batch is not None
 
     @property
     def handles_control(self) -> Subscription | None:

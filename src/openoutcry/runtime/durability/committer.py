@@ -80,7 +80,7 @@ class Committer:
         self._open: Commit | None = None
         self._unfinished: list[Commit] = []
         self._syncing: tuple[Commit, DiskTask] | None = None
-        self._thread: ThreadPoolExecutor | None = None
+        self._pool: ThreadPoolExecutor | None = None
         self._scheduled = self._is_disk_busy = False
         self._loop: asyncio.AbstractEventLoop | None = None
         self._few, self._held_back = bus.pressure.rise[0] // 2, 0
@@ -416,12 +416,12 @@ class Committer:
 
     def _sync_in_thread(self, commit: Commit) -> None:
         loop = self._loop = asyncio.get_running_loop()
-        if self._thread is None:
-            self._thread = ThreadPoolExecutor(1, "openoutcry-sync")
+        if self._pool is None:
+            self._pool = ThreadPoolExecutor(1, "openoutcry-sync")
         task = self._journal.begin_sync()
         began_ns = perf_counter_ns()
         self._syncing = (commit, task)
-        future = Context().run(loop.run_in_executor, self._thread, task.perform)  # on no handler's behalf
+        future = Context().run(loop.run_in_executor, self._pool, task.perform)  # on no handler's behalf
         future.add_done_callback(lambda _: self._thread_synced(task, began_ns))
 
     def _thread_synced(self, task: DiskTask, began_ns: int) -> None:
@@ -544,9 +544,9 @@ class Committer:
     def close(self, *, waits: bool = True) -> None:
         """End the thread that syncs, if there is one; `waits` for a sync that it is making."""
         self._late.give_up()
-        if self._thread is not None:
-            self._thread.shutdown(wait=waits)
-            self._thread = None
+        if self._pool is not None:
+            self._pool.shutdown(wait=waits)
+            self._pool = None
 
 
 def _as_journal_error(error: Exception) -> JournalError:
