@@ -1,6 +1,7 @@
 """`publish` asks the fast path, or is written out: whichever it is, the bus does the same."""
 
 import asyncio
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from openoutcry import EventBus, InvalidEvent, OpenOutcryError
 from openoutcry.runtime.admission import publishing
 from openoutcry.testing import run_virtual
 
-KINDS = {"tick": a_tick, "order": an_order, "kill": a_kill}
+KINDS: dict[str, Callable[..., Any]] = {"tick": a_tick, "order": an_order, "kill": a_kill}
 GIVEN = [*map("{:04}".format, range(30)), "a", "z", "late", "0007-x"]
 IDS = st.sampled_from(["", "", *GIVEN])
 PUBLICATIONS = st.tuples(st.sampled_from([*KINDS, "tick", "tick"]), IDS, st.booleans())
@@ -95,6 +96,6 @@ async def test_nothing_is_published_before_it_is_awaited_and_a_task_may_do_that(
 async def test_what_is_not_awaited_is_warned_of(check_events: Any):
     async with EventBus(check_events=check_events) as bus:
         with pytest.warns(RuntimeWarning, match="was never awaited"):
-            bus.publish(a_tick())
+            bus.publish(a_tick())  # type: ignore[unused-coroutine]
         with pytest.raises(InvalidEvent):
             await bus.publish(object())
