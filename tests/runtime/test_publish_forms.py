@@ -27,12 +27,12 @@ written_out_alone = pytest.mark.skipif(
 async def found_by(steps: list[Any], room: int, *, asks: bool) -> list[Any]:
     """Return what a bus answers to publications, and what it has done in the end."""
     found: list[Any] = []
-    desk = Desk()
+    desk, others = Desk(), Desk()
     async with EventBus(max_queue_size=room, dedup_window=64) as bus:
         admission = bus._admission
         publish = publishing.asking(admission.fast_path, admission) if asks else admission.publish_fast
         bus.subscribe("*", desk.on_event, name="everything")
-        bus.subscribe("order", desk.on_event, name="orders")
+        bus.subscribe("order", others.on_event, name="orders")
         for number in range(200):  # so that their source is followed
             event = a_tick()
             await publish(event)
@@ -55,7 +55,7 @@ async def found_by(steps: list[Any], room: int, *, asks: bool) -> list[Any]:
         await bus.join()
         metrics = bus.metrics
         known = [event.event_id if event.event_id in GIVEN else "" for event in desk.handled]
-        found += [desk.types, known, metrics.published, metrics.duplicates, bus._bus.conflicts.total]
+        found += [desk.types, others.types, known, metrics.published, metrics.duplicates, bus._bus.conflicts.total]
     return found
 
 
