@@ -55,7 +55,14 @@ async def found_by(steps: list[Any], room: int, *, asks: bool) -> list[Any]:
         await bus.join()
         metrics = bus.metrics
         known = [event.event_id if event.event_id in GIVEN else "" for event in desk.handled]
-        found += [desk.types, others.types, known, metrics.published, metrics.duplicates, bus._bus.conflicts.total]
+        found += [
+            desk.types,
+            others.types,
+            known,
+            metrics.published,
+            metrics.duplicates,
+            bus._bus.conflicts.total,
+        ]
     return found
 
 
