@@ -23,7 +23,7 @@ PLANT_SEEDS: Final = 600
 """A planted defect must be found within so many seeds."""
 ONCE_FOUND: Final = (
     *(23, 29, 38, 45, 94, 95, 143, 175, 178, 191, 197, 208, 270, 285, 517, 559),
-    *(1038, 1315, 2319, 3386, 3888, 4347, 5601, 5893, 5910, 7282, 9755),
+    *(1038, 1315, 2319, 3386, 3888, 4347, 5601, 5893, 5910, 7282, 9755, 10298, 10378),
 )
 """Seeds that have found a defect: they are run each time, before the others."""
 

@@ -179,6 +179,32 @@ async def test_what_is_new_comes_where_journal_and_log_have_lost_a_run_of_which_
 
 
 @virtual
+async def test_what_is_made_before_others_have_said_what_they_have_comes_where_journal_and_log_lost_it(
+    tmp_path,
+):
+    hub = MemoryHub()
+    street = Desk(hub, "street", tmp_path / "street")
+    there = Listener(street, "order")
+    async with running(street):
+        floor = Desk(hub, "floor", tmp_path / "floor")
+        await floor.bus.start()
+        await publish(floor, orders(10))
+        await passes()
+        path = await crash(floor, tmp_path / "before")
+        async with running(again := Desk(hub, "floor", tmp_path / "floor")):
+            await publish(again, orders(5, 10))
+            await passes()
+        hub.forget_newest("normal", 1_000)  # nothing of the floor is left, its claims neither
+        hub.cut("street")
+        async with running(copy := Desk(hub, "floor", path)):
+            await publish(copy, orders(30, 15))  # more than the street has of what was lost
+            await passes(3)
+            hub.heal("street")
+            await passes(10)
+            assert there.ids == numbers(0, 45)
+
+
+@virtual
 async def test_a_desk_whose_power_is_cut_when_it_has_just_come_lacks_nothing_of_what_was_made_since(tmp_path):
     hub, disk = MemoryHub(), Disk("the journal of the street")
     floor = Desk(hub, "floor", tmp_path / "floor")

@@ -306,17 +306,24 @@ class LogExport:
         self._set_after(self.run.goes_on_at(former, upto))
 
     async def _doubt_end(self, upto: int, store: Store) -> None:
-        """Begin a run if the log has lost what was exported before this start: the journal may have, too."""
+        """Begin a run if the log has lost what was exported before this start: the journal may have, too.
+
+        If the log has nothing nobody knows, until others have said what they have, and then it is too late.
+        """
+        born_at = store.commits.born_at
         known = max(self._known_end, self._said_of(self._log, self.run))
-        if upto < known and self._settled is not store:
+        is_unknown = not upto and self.run.begins < born_at
+        if self._settled is store or (upto >= known and not is_unknown):
+            return
+        if upto < known:
             log.warning(
                 "the log %r lacks what desk %s has exported: its exports are numbered anew from %d on, "
                 "where its journal ended at the start",
                 self._log,
                 self._joined.desk,
-                store.commits.born_at,
+                born_at,
             )
-            await self._number_anew(self.run.epoch + 1, store.commits.born_at)
+        await self._number_anew(self.run.epoch + 1, born_at)
 
     async def _number_anew(self, epoch: int, same: int) -> None:
         """Begin a run, and have it on the disk before the first group is exported in it."""
