@@ -20,7 +20,7 @@ from journal_kit import entry
 
 from openoutcry import EventBus, PersistenceConfig
 from openoutcry.cli.app import main as command
-from openoutcry.errors import ConfigError, JournalError, JournalFull, JournalLocked, NotAJournal
+from openoutcry.errors import JournalError, JournalFull, JournalLocked, NotAJournal
 from openoutcry.journals import EventPersistence, JournalReader, SqliteJournal, recover_into
 
 Way = Callable[[str | Path], object]
@@ -166,8 +166,7 @@ def test_any_name_that_the_system_takes_is_taken(tmp_path: Path, name: str, way:
 @pytest.mark.parametrize("name", ["a\0b.db", "\ud800.db"])
 @every_way
 def test_a_name_that_is_none_is_refused(tmp_path: Path, name: str, way: str) -> None:
-    refused = (NotAJournal, ConfigError)  # settings refuse what no file can be called
-    with pytest.raises(refused, match=r"cannot be the name of a file.*give it another|no file can be called"):
+    with pytest.raises(NotAJournal, match=r"cannot be the name of a file.*give it another"):
         WAYS[way](f"{tmp_path}/{name}")
     assert list(tmp_path.iterdir()) == []
 

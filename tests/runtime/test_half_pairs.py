@@ -207,7 +207,6 @@ def test_a_cursor_is_given_to_no_name_that_cannot_be_written(tmp_path: Path) -> 
         {"control": f"/tmp/{HALF}"},
         {"backpressure_config": {"shed_first": [HALF]}},
         {"persistence_config": {"levels": {HALF: "disk"}}},
-        {"persistence_config": {"path": f"/tmp/{HALF}"}},
     ],
     ids=str,
 )

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, cast
 
-from openoutcry.config.checks import absolute, check_names, check_number, check_word
+from openoutcry.config.checks import check_names, check_number, check_word, nameable
 from openoutcry.config.health import DrillConfig, HealthCheckConfig, LadderConfig
 from openoutcry.config.link import Link
 from openoutcry.config.persistence import PathOrNone, PersistenceConfig
@@ -100,7 +100,7 @@ class BusConfig:
             return
         if "\0" in str(self.control):
             raise ConfigError(f"control is {self.control!r}; it must be the path of a file")
-        object.__setattr__(self, "control", absolute("control", self.control))
+        object.__setattr__(self, "control", nameable("control", self.control))
         if self.persistence is not None and self.persistence.socket:
             raise ConfigError(
                 f"control is {str(self.control)!r}, and the bus has a journal, beside whose file the control "

@@ -42,17 +42,24 @@ def absolute(name: str, value: object) -> Path:
     if not isinstance(value, str | PathLike) or not str(value):
         raise ConfigError(f"{name} is {value!r}; it must be the path of a file")
     try:
-        fsencode(value)
-    except UnicodeEncodeError:
-        text = str(value)
-        raise ConfigError(f"{name} is {text!r}, which no file can be called; correct the path") from None
-    try:
         return Path(value).absolute()
     except OSError as problem:
         raise ConfigError(
             f"{name} is {str(value)!r}, and there is no current directory that it could start from "
             f"({problem.strerror}): give the whole path"
         ) from problem
+
+
+def nameable(name: str, value: object) -> Path:
+    """Return the absolute path of a file that can be called so; what cannot, a journal refuses itself."""
+    path = absolute(name, value)
+    try:
+        fsencode(path)
+    except UnicodeEncodeError:
+        raise ConfigError(
+            f"{name} is {str(value)!r}, which no file can be called; correct the path"
+        ) from None
+    return path
 
 
 def check_flag(name: str, value: object) -> None:

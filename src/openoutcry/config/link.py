@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final, Literal, cast
 from urllib.parse import urlsplit
 
-from openoutcry.config.checks import absolute, check_flag, check_names, check_number, check_types, check_word
+from openoutcry.config.checks import check_flag, check_names, check_number, check_types, check_word, nameable
 from openoutcry.config.persistence import PathOrNone
 from openoutcry.errors import ConfigError
 from openoutcry.events.given import Names, Texts
@@ -105,7 +105,7 @@ class Link:
         object.__setattr__(self, "journals", _texts("journals", self.journals))
         for name in ("seed_file", "tls_ca", "tls_cert", "tls_key"):
             if getattr(self, name) is not None:
-                object.__setattr__(self, name, absolute(name, getattr(self, name)))
+                object.__setattr__(self, name, nameable(name, getattr(self, name)))
         if (self.tls_cert is None) != (self.tls_key is None):
             raise ConfigError("tls_cert and tls_key belong together: give both, or neither")
 
