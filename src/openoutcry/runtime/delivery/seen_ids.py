@@ -205,12 +205,12 @@ class SeenIds:
             self.newest = ids[-1]
             self.line += ids
             return True
-        if not self.are_new(ids) or "" in ids:
+        if not self.are_new(ids):
             return False
         now = self.now
         count = len(now)
         now.update(ids)
-        if len(now) - count < len(ids):
+        if len(now) - count < len(ids) or "" in now:
             now.difference_update(ids)
             return False
         if self.limit:
