@@ -55,7 +55,7 @@ CAMPAIGNS: Final = (
 
 def main() -> None:
     """Check with each Python."""
-    pythons = list(dict.fromkeys(sys.argv[1:])) or [sys.executable]
+    pythons = sys.argv[1:] or [sys.executable]
     usable = [python for python in pythons if has_headers(python)]
     if not usable:
         print("not checked: no Python here has its headers (Debian: apt-get install python3-dev)", flush=True)

@@ -86,17 +86,22 @@ async def test_what_is_asked_for_while_a_group_is_unanswered_is_no_sign_that_the
         assert there.ids == numbers(0, 11)
 
 
-async def begin_anew_in_a_full_log(hub, tmp_path, street):
-    """Start the floor on an older copy, with a log that has lost as much, and is full when that is noticed."""
+async def export_more_than_a_copy_has(hub, tmp_path, count):
+    """Export ten orders of the floor and so many more; return a copy of its journal that has but the ten."""
     floor = Desk(hub, "floor", tmp_path / "floor")
     await floor.bus.start()
     await publish(floor, orders(10))
     await passes()
     path = await crash(floor, tmp_path / "before")
-    again = Desk(hub, "floor", tmp_path / "floor")
-    async with running(again):
-        await publish(again, orders(50, 10))
+    async with running(again := Desk(hub, "floor", tmp_path / "floor")):
+        await publish(again, orders(count, 10))
         await passes()
+    return path
+
+
+async def begin_anew_in_a_full_log(hub, tmp_path, street):
+    """Start the floor on an older copy, with a log that has lost as much, and is full when that is noticed."""
+    path = await export_more_than_a_copy_has(hub, tmp_path, 50)
     hub.forget_newest("normal", groups_behind(hub, 10))
     hub.cut("street")  # what it has is not known
     copy = Desk(hub, "floor", path)
@@ -152,14 +157,7 @@ async def test_what_is_new_comes_where_journal_and_log_have_lost_a_run_of_which_
     street = Desk(hub, "street", tmp_path / "street")
     there = Listener(street, "order")
     async with running(street):
-        floor = Desk(hub, "floor", tmp_path / "floor")
-        await floor.bus.start()
-        await publish(floor, orders(10))
-        await passes()
-        path = await crash(floor, tmp_path / "before")
-        async with running(again := Desk(hub, "floor", tmp_path / "floor")):
-            await publish(again, orders(30, 10))
-            await passes()
+        path = await export_more_than_a_copy_has(hub, tmp_path, 30)
         hub.forget_newest("normal", groups_behind(hub, 10))
         floor = Desk(hub, "floor", path)
         await floor.bus.start()
@@ -186,14 +184,7 @@ async def test_what_is_made_before_others_have_said_what_they_have_comes_where_j
     street = Desk(hub, "street", tmp_path / "street")
     there = Listener(street, "order")
     async with running(street):
-        floor = Desk(hub, "floor", tmp_path / "floor")
-        await floor.bus.start()
-        await publish(floor, orders(10))
-        await passes()
-        path = await crash(floor, tmp_path / "before")
-        async with running(again := Desk(hub, "floor", tmp_path / "floor")):
-            await publish(again, orders(5, 10))
-            await passes()
+        path = await export_more_than_a_copy_has(hub, tmp_path, 5)
         hub.forget_newest("normal", 1_000)  # nothing of the floor is left, its claims neither
         hub.cut("street")
         async with running(copy := Desk(hub, "floor", path)):

@@ -372,26 +372,18 @@ def _releases(payload: bytes) -> bool:
 
 def _what_counts(event: Any) -> KillSwitchEvent:
     """Return what counts of a kill switch that cannot be written, as one that can."""
-    halt = halt_of(event, 0)
+    return _switch_of(halt_of(event, 0), activated=not is_release(event), releases=ids_of(event))
+
+
+def _switch_of(halt: Halt, **more: Any) -> KillSwitchEvent:
     return KillSwitchEvent(
-        event_id=halt.event_id,
-        activated=not is_release(event),
-        scope=halt.scope,
-        reason=halt.reason,
-        triggered_by=halt.by,
-        releases=ids_of(event),
+        event_id=halt.event_id, scope=halt.scope, reason=halt.reason, triggered_by=halt.by, **more
     )
 
 
 def _of_halt(halt: Halt) -> Kill:
     """Return a kill switch that no journal has any more."""
-    event = KillSwitchEvent(
-        event_id=halt.event_id,
-        scope=halt.scope,
-        reason=halt.reason,
-        triggered_by=halt.by,
-        timestamp=halt.since_ns or 1,
-    )
+    event = _switch_of(halt, timestamp=halt.since_ns or 1)
     return Kill(event=msgspec.Raw(encode(event)), wall_ns=halt.since_ns)
 
 
